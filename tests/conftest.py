@@ -1,0 +1,36 @@
+"""One deadline for every test, and programs that a test may need."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+SECONDS = 90
+"""No test waits longer than this for anything."""
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """End a test that hangs, with the stack of where it hangs."""
+
+    def expired(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test did not end within {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def need(program: str) -> str:
+    """The path of a program that is not Python's. Without it the test is skipped, but not in CI."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{program} is not installed, and CI must not skip what needs it")
+        pytest.skip(f"{program} is not installed")
+    return path
