@@ -1,0 +1,1 @@
+"""Kernel sockets: addresses, listeners, what systemd hands down. Nothing here knows of HTTP."""

@@ -1,0 +1,227 @@
+"""Listening sockets: bind, adopt, close.
+
+The master opens them before the first fork and the workers inherit them: one socket an address,
+shared. (A socket of its own for each worker, by SO_REUSEPORT, would take its queue of waiting
+clients with it whenever a worker leaves.)
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+
+from forkserve.errors import ListenError
+from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
+
+
+class Listener:
+    """One listening socket, non-blocking.
+
+    ``address``  as configured
+    ``name``     as a client would reach it: ("127.0.0.1", "8000") or ("/run/app.sock", "")
+    """
+
+    def __init__(
+        self, address: Address, sock: socket.socket, file: os.stat_result | None = None
+    ) -> None:
+        """``file``: the socket file that was made for it, and is to be removed with it."""
+        self.address = address
+        self.socket = sock
+        self.family = sock.family
+        self.name = _socket_name(sock)
+        self._file = file
+
+    @property
+    def url(self) -> str:
+        """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock"."""
+        if self.family == socket.AF_UNIX:
+            return f"unix:{self.name[0]}"
+        host, port = self.name
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def close(self) -> None:
+        """Close this process's descriptor. The socket lives on in the other processes."""
+        self.socket.close()
+
+    def unlink(self) -> None:
+        """Remove the file of a unix socket, if it is still the one that we made."""
+        if isinstance(self.address, UnixAddress) and self._file is not None:
+            with contextlib.suppress(OSError):
+                found = os.lstat(self.address.path)
+                # The time too: the number of a removed file is soon given to another.
+                same = found.st_mtime_ns == self._file.st_mtime_ns
+                if same and os.path.samestat(found, self._file):
+                    os.unlink(self.address.path)
+            self._file = None
+
+
+def open_listeners(
+    addresses: Sequence[Address], backlog: int, existing: Iterable[Listener] = ()
+) -> list[Listener]:
+    """Listen on all ``addresses``; those of ``existing`` that match are taken over as they are.
+
+    Raises ListenError, with nothing left open that was not open before.
+    """
+    by_address: Mapping[Address, Listener] = {item.address: item for item in existing}
+    opened: list[Listener] = []
+    result: list[Listener] = []
+    try:
+        for address in addresses:
+            listener = by_address.get(address)
+            if listener is None:
+                listener = _open(address, backlog, addresses)
+                opened.append(listener)
+            result.append(listener)
+    except ListenError:
+        for listener in opened:
+            listener.unlink()
+            listener.close()
+        raise
+    return result
+
+
+def clipped_backlog(backlog: int) -> int | None:
+    """What the kernel makes of ``backlog`` if that is less, else None (listen(2), somaxconn)."""
+    try:
+        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+            limit = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return limit if limit < backlog else None
+
+
+def _open(address: Address, backlog: int, siblings: Sequence[Address]) -> Listener:
+    try:
+        if isinstance(address, FdAddress):
+            return _adopt(address)
+        if isinstance(address, UnixAddress):
+            return _bind_unix(address, backlog)
+        return _bind_inet(address, backlog, siblings)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {_explain(address, error)}") from None
+
+
+def _adopt(address: FdAddress) -> Listener:
+    """Take over a listening socket that somebody else made, and stays the owner of."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(address.fd).st_mode):
+            raise ListenError(f"cannot listen on {address}: the descriptor is not a socket")
+    except OSError:
+        raise ListenError(
+            f"cannot listen on {address}: no such descriptor was handed to this process"
+        ) from None
+    sock = socket.socket(fileno=address.fd)
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise ListenError(f"cannot listen on {address}: the socket is not listening")
+    sock.set_inheritable(False)
+    return Listener(address, _prepare(sock))
+
+
+def _bind_inet(address: InetAddress, backlog: int, siblings: Sequence[Address]) -> Listener:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    # A name can stand for both families. IPv4 first: it is what the other servers listen on.
+    family, kind, protocol, _, where = min(found, key=lambda item: item[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and any(
+            isinstance(other, InetAddress)
+            and other.port == address.port
+            and other.family == socket.AF_INET
+            for other in siblings
+        ):
+            # "[::]:80" takes IPv4 too, unless an address of ours is there for that.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return Listener(address, _prepare(sock))
+
+
+def _bind_unix(address: UnixAddress, backlog: int) -> Listener:
+    _clear_path(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect before the owner and the mode are right: the file is born with mode 0.
+    umask = os.umask(0o777)
+    try:
+        sock.bind(address.path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(umask)
+    listener = Listener(address, sock, os.lstat(address.path))
+    try:
+        if (address.uid, address.gid) != (-1, -1):
+            os.chown(address.path, address.uid, address.gid)
+        sock.listen(backlog)
+        os.chmod(address.path, address.mode)
+    except OSError:
+        listener.unlink()
+        listener.close()
+        raise
+    _prepare(sock)
+    return listener
+
+
+def _clear_path(address: UnixAddress) -> None:
+    """Remove a socket file that nobody listens on any more. Raises ListenError for all else."""
+    try:
+        found = os.lstat(address.path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenError(
+            f"cannot listen on {address}: the path is taken by something that is not a socket, "
+            "and it is left alone. Remove it, or choose another path"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(address.path) != errno.ECONNREFUSED:
+            raise ListenError(
+                f"cannot listen on {address}: another server is listening there. "
+                "Stop it, or choose another path"
+            )
+    os.unlink(address.path)
+
+
+def _prepare(sock: socket.socket) -> socket.socket:
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        # Inherited by each accepted connection: a block leaves when it is written.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _socket_name(sock: socket.socket) -> tuple[str, str]:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return (os.fsdecode(name), "")
+    return (str(name[0]), str(name[1]))
+
+
+def _explain(address: Address, error: OSError) -> str:
+    """Why the kernel refused, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program is listening there. Stop it, or choose another address with --bind"
+    if error.errno == errno.EACCES and isinstance(address, InetAddress):
+        return (
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE. Choose a higher port, or let "
+            "systemd open the socket (systemd/forkserve.socket)"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "no interface of this machine has this address"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this machine has no IPv6"
+    if isinstance(error, socket.gaierror):
+        return "the host name cannot be resolved"
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"{error.strerror}. The directory must exist, and this user must be able to write it"
+    return error.strerror or str(error)

@@ -1,0 +1,68 @@
+"""The channel between the master and one worker: a SOCK_SEQPACKET pair of typed messages.
+
+Made by the master before the fork; each side keeps one end. The kernel keeps messages apart, and
+tells each side when the other is gone.
+"""
+
+import contextlib
+import socket
+from enum import Enum
+
+_LARGEST = 65536
+
+
+class Message(Enum):
+    """What is said on a channel. Only FAILED carries a text."""
+
+    # worker to master
+    READY = b"ready"  # the application is loaded, connections are accepted
+    FAILED = b"failed"  # the application cannot be loaded; the text says why
+    DUE = b"due"  # this worker has served as many requests as it may
+    # master to worker
+    RETIRE = b"retire"  # stop accepting, others do it; finish what was begun; leave
+    STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
+    QUIT = b"quit"  # leave now
+    REOPEN = b"reopen"  # open the log files anew
+
+
+class Channel:
+    """One end of a channel, non-blocking, close-on-exec."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._socket.setblocking(False)
+
+    @classmethod
+    def pair(cls) -> tuple["Channel", "Channel"]:
+        """Two ends that are each other's."""
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ends[0]), cls(ends[1])
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message, text: str = "") -> None:
+        """Send one message. That the other side is gone, or deaf, is not an error here: the side
+        that waits for an answer has a deadline, and EOF tells the other."""
+        octets = message.value + b"\0" + text.encode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            self._socket.send(octets[:_LARGEST])
+
+    def receive(self) -> list[tuple[Message, str]] | None:
+        """The messages that are there; None once the other side is gone. Does not block."""
+        messages: list[tuple[Message, str]] = []
+        while True:
+            try:
+                octets = self._socket.recv(_LARGEST)
+            except BlockingIOError:
+                return messages
+            except OSError:
+                octets = b""
+            if not octets:
+                return messages or None
+            word, _, text = octets.partition(b"\0")
+            with contextlib.suppress(ValueError):  # a word of a later version
+                messages.append((Message(word), text.decode("utf-8", "replace")))
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,68 @@
+"""The pid file: held by a lock, so that a number left over from a dead server fools nobody."""
+
+import contextlib
+import fcntl
+import os
+
+from forkserve.errors import PidFileError
+
+
+class PidFile:
+    """A file with the pid of this process, locked with flock(2) while the process lives.
+
+    Only the lock says that a server is running; the number in it is for people and scripts.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Create or take over the file. Raises PidFileError; another server is not disturbed."""
+        try:
+            while self._fd < 0:
+                self._fd = self._open_locked()
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            raise PidFileError(
+                f"cannot write the pid file {self.path}: {error.strerror}. "
+                "Its directory must exist, and this user must be able to write it"
+            ) from None
+
+    def _open_locked(self) -> int:
+        """Open and lock the file; -1 if it was removed or replaced between the two."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise PidFileError(
+                f"another forkserve (pid {pid}) holds the pid file {self.path}. "
+                "Stop it, or choose another pid file with --pid"
+            ) from None
+        if self._is_at_path(fd):
+            return fd
+        os.close(fd)
+        return -1
+
+    def _is_at_path(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Remove the file, if it is still ours, and give up the lock."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                if self._is_at_path(self._fd):
+                    os.unlink(self.path)
+            self.close()
+
+    def close(self) -> None:
+        """Close this process's descriptor. In a forked child the lock stays with the parent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,60 @@
+"""Becoming another user, for good (setuid(2), credentials(7))."""
+
+import os
+import pwd
+
+from forkserve.errors import PrivilegeError
+
+
+def drop_privileges(uid: int | None, gid: int | None) -> None:
+    """Become ``uid`` and ``gid``, with the groups of that user; None leaves it as it is.
+
+    Groups first, then the group, then the user: the other way round the process would have lost the
+    right to change the rest. Everything is read back afterwards. Raises PrivilegeError.
+    """
+    if uid is None and gid is None:
+        return
+    try:
+        if uid is not None:
+            name, gid = _name_and_group(uid, gid)
+            if os.geteuid() == 0:
+                os.initgroups(name, gid) if name else os.setgroups([gid])
+        elif gid is not None and os.geteuid() == 0:
+            os.setgroups([gid])
+        if gid is not None:
+            os.setresgid(gid, gid, gid)
+        if uid is not None:
+            os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise PrivilegeError(
+            f"cannot become user {uid} and group {gid}: {error.strerror}. "
+            "Start forkserve as root, or leave `user` and `group` out"
+        ) from None
+    _verify(uid, gid)
+
+
+def _name_and_group(uid: int, gid: int | None) -> tuple[str, int]:
+    """The user's name, "" if it has none, and the group to take: the user's own by default."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        if gid is None:
+            raise PrivilegeError(
+                f"user {uid} has no entry in the user database; say which `group` to take"
+            ) from None
+        return "", gid
+    return entry.pw_name, entry.pw_gid if gid is None else gid
+
+
+def _verify(uid: int | None, gid: int | None) -> None:
+    """Read back what was asked for, and try to get back what was given up."""
+    if uid is not None and os.getresuid() != (uid, uid, uid):
+        raise PrivilegeError(f"the process did not become user {uid}")
+    if gid is not None and os.getresgid() != (gid, gid, gid):
+        raise PrivilegeError(f"the process did not become group {gid}")
+    if uid:
+        try:
+            os.setuid(0)
+        except PermissionError:
+            return
+        raise PrivilegeError(f"the process became user {uid} but can become root again")

@@ -1,0 +1,85 @@
+"""Signals that only enqueue: no handler does any work (signal-safety(7), unicorn's habit).
+
+A ``SignalQueue`` notes what came, and wakes an epoll loop through a descriptor. What the kernel
+merges (two HUPs before one was seen) stays merged; nothing else is lost, because the notes, not the
+bytes in the pipe, are what counts.
+"""
+
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class SignalQueue:
+    """The signals that came to this process, in order. Used by the main thread only."""
+
+    def __init__(self) -> None:
+        self._pending: deque[signal.Signals] = deque()
+        self._wakeup, self._awake = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._awake.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when a signal came."""
+        return self._wakeup.fileno()
+
+    def listen(self, signals: Iterable[signal.Signals]) -> None:
+        """From now on, queue these."""
+        signal.set_wakeup_fd(self._awake.fileno(), warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._pending.append(signal.Signals(number))
+
+    def take(self) -> Iterator[signal.Signals]:
+        """The signals since the last call. Does not block."""
+        try:
+            while len(self._wakeup.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+        while self._pending:
+            yield self._pending.popleft()
+
+    def close(self) -> None:
+        """Stop being woken. For a child of the process that listens."""
+        signal.set_wakeup_fd(-1)
+        self._wakeup.close()
+        self._awake.close()
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Hold back every signal for as long as the block runs, in it and in children forked in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock_all() -> None:
+    """For a child that was forked in a ``blocked`` block, once its own handlers are in place."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def reset(signals: Iterable[signal.Signals]) -> None:
+    """Give these back their default action."""
+    for number in signals:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def describe_status(status: int) -> str:
+    """A wait status in words: "exit status 3", "SIGKILL"."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"

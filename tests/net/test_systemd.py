@@ -1,0 +1,37 @@
+"""The protocols of the service manager, with an environment and a socket of our own."""
+
+import socket
+from pathlib import Path
+
+from forkserve.net.address import FdAddress
+from forkserve.net.systemd import Notifier, take_listen_fds
+
+
+def test_listen_fds() -> None:
+    environ = {"LISTEN_FDS": "2", "LISTEN_PID": "42", "LISTEN_FDNAMES": "a:b", "X": "y"}
+    assert take_listen_fds(environ, 42) == [FdAddress(3), FdAddress(4)]
+    assert environ == {"X": "y"}
+
+
+def test_listen_fds_of_another_process() -> None:
+    for values in ({"LISTEN_FDS": "2", "LISTEN_PID": "41"}, {"LISTEN_FDS": "2"}, {},
+                   {"LISTEN_FDS": "x", "LISTEN_PID": "42"}, {"LISTEN_PID": "42"}):  # fmt: skip
+        environ = dict(values)
+        assert take_listen_fds(environ, 42) == []
+        assert environ == {}
+
+
+def test_notify(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "notify"), "\0forkserve-test"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(name)
+            environ = {"NOTIFY_SOCKET": name.replace("\0", "@")}
+            notifier = Notifier.from_environ(environ)
+            assert environ == {}
+            notifier.notify("READY=1", "STATUS=serving")
+            assert manager.recv(100) == b"READY=1\nSTATUS=serving"
+
+
+def test_nobody_to_notify() -> None:
+    Notifier.from_environ({}).notify("READY=1")
+    Notifier("/nonexistent/socket").notify("READY=1")
