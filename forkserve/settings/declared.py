@@ -1,0 +1,282 @@
+"""Every setting, declared once.
+
+The command line, the ``FORKSERVE_*`` variables, the keys of the configuration file, the reference
+in the documentation and ``--print-config`` are all derived from these declarations. The names are
+Gunicorn's where the meaning is the same.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from forkserve.net.address import Address, InetAddress
+from forkserve.settings import kinds
+from forkserve.settings.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is known of a setting besides its name, its type and its default.
+
+    ``help`` says what it does; ``advice`` says when to leave it alone, or what it costs.
+    ``options`` are those of the command line, none for the application, which is an argument there.
+    ``variables`` are further environment variables, of other programs, that are read for it.
+    """
+
+    group: str
+    kind: Kind
+    help: str
+    advice: str
+    options: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+
+
+def _declare(
+    group: str,
+    default: Any,
+    kind: Kind,
+    help: str,  # noqa: A002 - the word of argparse and click for it
+    advice: str,
+    *options: str,
+    variables: tuple[str, ...] = (),
+) -> Any:
+    declaration = Declaration(group, kind, help, advice, options, variables)
+    return dataclasses.field(default=default, metadata={"declaration": declaration})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The value of every setting. Times are in seconds, sizes in octets, None is "no limit"."""
+
+    # fmt: off
+    app: str = _declare(
+        "Application", "", kinds.APPLICATION,
+        "The application: MODULE:CALLABLE, MODULE:factory(), or MODULE alone for its `application` "
+        "or `app`.",
+        "On the command line it is the argument.",
+    )
+    chdir: str | None = _declare(
+        "Application", None, kinds.text("none|DIR", none=True),
+        "Directory that the workers change to before they import the application.",
+        "Not needed when forkserve is started where the application is.",
+        "--chdir",
+    )
+    pythonpath: tuple[str, ...] = _declare(
+        "Application", (), kinds.PATHS,
+        "Directory to put in front of Python's module path, behind the working directory; "
+        "repeatable, or several with commas.",
+        "Not needed for installed packages, nor for modules in the working directory.",
+        "--pythonpath",
+    )
+    env: tuple[str, ...] = _declare(
+        "Application", (), kinds.VARIABLES,
+        "Environment variable for the application; repeatable.",
+        "No place for secrets: the command line is visible to every user of the machine.",
+        "-e", "--env",
+    )
+
+    bind: tuple[Address, ...] = _declare(
+        "Listening", (InetAddress("127.0.0.1", 8000),), kinds.BINDS,
+        "Address to listen on: host:port, :port, [ipv6]:port, unix:/path, fd://N; repeatable. "
+        "A unix socket takes ,mode=660 and ,user=NAME and ,group=NAME.",
+        "Sockets from systemd (LISTEN_FDS) take its place. PORT=8080 in the environment makes the "
+        "default :8080.",
+        "-b", "--bind", variables=("PORT",),
+    )
+    backlog: int = _declare(
+        "Listening", 2048, kinds.number(1, 65535),
+        "Connections that may wait in the kernel to be accepted, for each address.",
+        "The kernel clips it to net.core.somaxconn, and the log says so. Raise both for bursts; "
+        "a long queue does not make a slow application faster.",
+        "--backlog",
+    )
+
+    workers: int = _declare(
+        "Workers", 1, kinds.WORKERS,
+        "Worker processes; auto is the number of processors that affinity and cgroup allow.",
+        "One runs one request at a time. More than twice the processors only helps applications "
+        "that wait for others, and each costs its memory.",
+        "-w", "--workers", variables=("WEB_CONCURRENCY",),
+    )
+    worker_connections: int = _declare(
+        "Workers", 10000, kinds.number(1, 1000000),
+        "Connections that one worker holds open, idle ones included.",
+        "An idle connection costs under a kilobyte of the worker's memory. At the limit the one "
+        "that was idle for longest is closed for a new one.",
+        "--worker-connections",
+    )
+    max_requests: int | None = _declare(
+        "Workers", None, kinds.number(1, 10**12, none=True),
+        "Requests after which a worker is replaced by a fresh one.",
+        "A remedy for an application that leaks memory; leave it out otherwise.",
+        "--max-requests",
+    )
+    max_requests_jitter: int = _declare(
+        "Workers", 0, kinds.number(0, 10**12),
+        "Up to so many requests more, chosen at random for each worker.",
+        "Keeps the workers from being replaced all at the same time.",
+        "--max-requests-jitter",
+    )
+
+    timeout: float | None = _declare(
+        "Time limits", 30.0, kinds.duration(0.1, none=True, zero_is_none=True),
+        "How long one call of the application may take without sending or receiving anything. "
+        "Then its stack is logged and its worker is replaced. 0 is none, for Gunicorn's users.",
+        "Not the place to cut off slow clients: they do not count.",
+        "-t", "--timeout",
+    )
+    graceful_timeout: float = _declare(
+        "Time limits", 30.0, kinds.duration(0.1),
+        "How long a worker that leaves may take to finish its requests. Then it is killed.",
+        "Keep it above the longest request that must not be lost, and below the stop timeout of "
+        "the service manager.",
+        "--graceful-timeout",
+    )
+    boot_timeout: float = _declare(
+        "Time limits", 120.0, kinds.duration(0.1),
+        "How long a new worker may take to import the application.",
+        "A reload whose new code hangs is given up after this time.",
+        "--boot-timeout",
+    )
+    keep_alive: float = _declare(
+        "Time limits", 75.0, kinds.duration(0.1),
+        "How long a connection may stay open between two requests.",
+        "Behind a proxy or load balancer keep it above theirs, so that they close first. It holds "
+        "no worker.",
+        "--keep-alive",
+    )
+    head_timeout: float = _declare(
+        "Time limits", 10.0, kinds.duration(0.1),
+        "How long a client may take to send the whole head of a request. Then it gets a 408.",
+        "Whoever waits here costs a descriptor and no worker.",
+        "--head-timeout",
+    )
+    body_timeout: float = _declare(
+        "Time limits", 30.0, kinds.duration(0.1),
+        "How long a client may pause while it sends a body. Then it gets a 408.",
+        "It counts from the last octet that arrived, so a long upload is no problem.",
+        "--body-timeout",
+    )
+    write_timeout: float = _declare(
+        "Time limits", 30.0, kinds.duration(0.1),
+        "How long a client may pause while it reads a response. Then it is cut off.",
+        "It counts from the last octet that the client took, so a long download is no problem.",
+        "--write-timeout",
+    )
+
+    max_body: int | None = _declare(
+        "Limits on requests", 1 << 30, kinds.size(1, none=True),
+        "Longest body of a request; more is a 413.",
+        "Lower it to what the application's largest upload needs. Gunicorn has no such limit.",
+        "--max-body",
+    )
+    limit_request_line: int = _declare(
+        "Limits on requests", 8190, kinds.size(64, 1 << 20),
+        "Longest request line; more is a 414.",
+        "Raise it only for an application that puts a lot into query strings.",
+        "--limit-request-line",
+    )
+    limit_request_fields: int = _declare(
+        "Limits on requests", 100, kinds.number(1, 10000),
+        "Most header fields of a request; more is a 431.",
+        "Browsers and proxies together send under 40.",
+        "--limit-request-fields",
+    )
+    limit_request_field_size: int = _declare(
+        "Limits on requests", 8190, kinds.size(64, 1 << 20),
+        "Longest header field, name and value; more is a 431.",
+        "Raise it for large cookies or tokens, if the proxy in front allows them too.",
+        "--limit-request-field-size",
+    )
+    limit_request_head: int = _declare(
+        "Limits on requests", 65536, kinds.size(256, 1 << 24),
+        "Longest head of a request, all lines together; more is a 431.",
+        "It bounds what a client can make a worker hold before it has said what it wants.",
+        "--limit-request-head",
+    )
+
+    buffer_body: int = _declare(
+        "Buffers", 1 << 20, kinds.size(0, 1 << 40),
+        "A body up to this size is collected before the application is called, so that a slow "
+        "client holds no worker; a longer one is handed on as it comes.",
+        "Above 64K of a body the rest waits in an unlinked file in `tmp_dir`.",
+        "--buffer-body",
+    )
+    buffer_response: int = _declare(
+        "Buffers", 1 << 20, kinds.size(0, 1 << 40),
+        "So much of a response may wait in memory for a slow client; past it the application "
+        "waits.",
+        "Up to this size a slow reader holds no worker. Memory is used only while it lags.",
+        "--buffer-response",
+    )
+    tmp_dir: str | None = _declare(
+        "Buffers", None, kinds.text("none|DIR", none=True),
+        "Directory for collected bodies; none is the system's own (TMPDIR, /tmp).",
+        "Name one on a disk if /tmp is memory and uploads are large.",
+        "--tmp-dir",
+    )
+
+    user: int | None = _declare(
+        "Process", None, kinds.USER,
+        "User (name or number) that the workers run as. The master stays what it is.",
+        "Needs root. systemd's User= is simpler where all of it may run as that user.",
+        "-u", "--user",
+    )
+    group: int | None = _declare(
+        "Process", None, kinds.GROUP,
+        "Group (name or number) that the workers run as; by default the user's own.",
+        "Needs root.",
+        "-g", "--group",
+    )
+    umask: int | None = _declare(
+        "Process", None, kinds.MODE,
+        "File mode creation mask of the workers, octal.",
+        "By default it is left as it was at the start.",
+        "-m", "--umask",
+    )
+    pid: str | None = _declare(
+        "Process", None, kinds.text("none|FILE", none=True),
+        "File to write the master's pid to, locked while it runs.",
+        "systemd and containers need none.",
+        "-p", "--pid",
+    )
+    name: str | None = _declare(
+        "Process", None, kinds.text("none|NAME", none=True),
+        "Name in the process titles; by default the application's.",
+        "Useful where several servers run the same application.",
+        "-n", "--name",
+    )
+
+    access_logfile: str | None = _declare(
+        "Logging", None, kinds.text("none|FILE", none=True),
+        "File for the access log; - is standard output.",
+        "A proxy in front usually writes one already. USR1 opens it anew after a rotation.",
+        "--access-logfile",
+    )
+    access_logformat: str = _declare(
+        "Logging", "combined", kinds.text("FORMAT"),
+        "common, combined, or a format of Gunicorn's atoms: %(h)s %({host}i)s ...",
+        "What clients send is escaped in it.",
+        "--access-logformat",
+    )
+    error_logfile: str = _declare(
+        "Logging", "-", kinds.text("FILE"),
+        "File for the error log; - is standard error.",
+        "Under systemd and in containers leave it: the journal takes standard error.",
+        "--error-logfile",
+    )
+    log_level: str = _declare(
+        "Logging", "info", kinds.choice("debug", "info", "warning", "error", "critical"),
+        "Least level of the lines in the error log.",
+        "At warning the start, the stop and the reloads leave no trace.",
+        "--log-level",
+    )
+    # fmt: on
+
+
+def declarations() -> dict[str, tuple[Declaration, Any]]:
+    """name -> (declaration, default), in the order of declaration."""
+    return {
+        field.name: (field.metadata["declaration"], field.default)
+        for field in dataclasses.fields(Settings)
+    }

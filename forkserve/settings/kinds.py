@@ -1,0 +1,213 @@
+"""The kinds of values that settings have: how people write them, and how we show them.
+
+A kind reads text (environment, command line) and the native types of TOML alike. It raises
+ValueError with the rest of a sentence: "8 workers" -> "is not a number".
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from forkserve.net.address import group_id, parse_address, user_id
+from forkserve.proc.cpus import usable_cpus
+
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``read`` turns what a person wrote into the value, ``show`` a value into what a person would
+    write, ``sort`` says in a word what is asked for. ``many``: the setting is a list, and ``read``
+    is for one of its items. ``commas``: one text can hold several items."""
+
+    sort: str
+    read: Callable[[Any], Any]
+    show: Callable[[Any], str] = str
+    many: bool = False
+    commas: bool = False
+
+
+def _text(raw: object) -> str:
+    """The text of a scalar. TOML's true and false are not text that anybody meant."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise ValueError(f"is a {type(raw).__name__}, where a single value is expected")
+    return str(raw)
+
+
+def _show(value: Any) -> str:
+    return NONE if value is None else str(value)
+
+
+def number(least: int, most: int, *, none: bool = False) -> Kind:
+    """A whole number within bounds; ``none`` if that means "no limit"."""
+
+    def read(raw: object) -> int | None:
+        text = _text(raw)
+        if none and text == NONE:
+            return None
+        if not re.fullmatch("-?[0-9]{1,18}", text):
+            raise ValueError("is not a whole number" + (", nor none" if none else ""))
+        return int(_bounded(int(text), least, most, none, str))
+
+    return Kind("none|N" if none else "N", read, _show)
+
+
+def _bounded(
+    value: int | float, least: float, most: float, none: bool, show: Callable[[Any], str]
+) -> Any:
+    if value < least:
+        if value == 0 and none:
+            raise ValueError(f"is 0, which is not a limit: write {NONE} for no limit")
+        raise ValueError(f"is less than {show(least)}")
+    if value > most:
+        raise ValueError(f"is more than {show(most)}")
+    return value
+
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|)")
+_SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0}
+
+
+def duration(
+    least: float, most: float = 86400.0, *, none: bool = False, zero_is_none: bool = False
+) -> Kind:
+    """Seconds, as "30", "500ms", "5m" or "1h"."""
+
+    def read(raw: object) -> float | None:
+        text = _text(raw)
+        if (none and text == NONE) or (zero_is_none and text == "0"):
+            return None
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise ValueError("is not a time like 30, 500ms or 5m" + (", nor none" if none else ""))
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        return float(_bounded(seconds, least, most, none, show_duration))
+
+    return Kind("none|TIME" if none else "TIME", read, show_duration)
+
+
+def show_duration(seconds: float | None) -> str:
+    """The shortest form that reads back the same."""
+    if seconds is None:
+        return NONE
+    if seconds >= 120 and seconds % 60 == 0:
+        return f"{seconds / 60:g}m"
+    return f"{seconds:g}" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+
+
+_SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(least: int, most: int = 1 << 50, *, none: bool = False) -> Kind:
+    """Octets, as "8190", "64K", "1M" or "2G" (powers of 1024)."""
+
+    def read(raw: object) -> int | None:
+        text = _text(raw)
+        if none and text == NONE:
+            return None
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ValueError("is not a size like 8190, 64K or 1M" + (", nor none" if none else ""))
+        octets = int(match[1]) * _OCTETS[match[2].upper()]
+        return int(_bounded(octets, least, most, none, show_size))
+
+    return Kind("none|SIZE" if none else "SIZE", read, show_size)
+
+
+def show_size(octets: float | None) -> str:
+    """With the largest unit that divides it."""
+    if octets is None:
+        return NONE
+    for unit in "TGMK":
+        if octets and octets % _OCTETS[unit] == 0:
+            return f"{int(octets) // _OCTETS[unit]}{unit}"
+    return str(int(octets))
+
+
+def text(sort: str, *, none: bool = False, check: Callable[[str], object] | None = None) -> Kind:
+    """Any text; ``check`` raises ValueError for one that cannot be."""
+
+    def read(raw: object) -> str | None:
+        value = _text(raw)
+        if none and value == NONE:
+            return None
+        if not value or "\0" in value:
+            raise ValueError("is empty" if not value else "holds a NUL")
+        if check is not None:
+            check(value)
+        return value
+
+    return Kind(f"none|{sort}" if none else sort, read, _show)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+
+    def read(raw: object) -> str:
+        value = _text(raw).lower()
+        if value not in words:
+            raise ValueError(f"is none of {', '.join(words)}")
+        return value
+
+    return Kind("|".join(words), read)
+
+
+def _read_workers(raw: object) -> int:
+    if raw == "auto":
+        return usable_cpus()
+    try:
+        count: int = number(1, MOST_WORKERS).read(raw)
+    except ValueError as error:
+        raise ValueError(f"{error}; write a number of workers, or auto") from None
+    return count
+
+
+def _read_variable(raw: object) -> str:
+    value = _text(raw)
+    name, equals, _ = value.partition("=")
+    if not (name and equals) or "\0" in value:
+        raise ValueError("is not like NAME=VALUE")
+    return value
+
+
+def _read_mode(raw: object) -> int | None:
+    # TOML has octal numbers (0o027), which arrive as what they are.
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        mode = raw
+    elif raw == NONE:
+        return None
+    elif isinstance(raw, str) and re.fullmatch("(0o|0)?[0-7]{1,3}", raw):
+        mode = int(raw.removeprefix("0o"), 8)
+    else:
+        raise ValueError("is not an octal mode like 027, nor none")
+    if not 0 <= mode <= 0o777:
+        raise ValueError("is not between 000 and 777 (octal)")
+    return mode
+
+
+def _show_mode(mode: int | None) -> str:
+    return NONE if mode is None else f"{mode:03o}"
+
+
+def _identity(look_up: Callable[[str], int]) -> Callable[[object], int | None]:
+    return lambda raw: None if raw == NONE else look_up(_text(raw))
+
+
+def _read_application(raw: object) -> str:
+    value = _text(raw)
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?", value):
+        raise ValueError("is not like module:callable")
+    return value
+
+
+MOST_WORKERS = 512
+WORKERS = Kind("auto|N", _read_workers)
+APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
+BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
+VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
+PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)
+MODE = Kind("none|MODE", _read_mode, _show_mode)
+USER = Kind("none|USER", _identity(user_id), _show)
+GROUP = Kind("none|GROUP", _identity(group_id), _show)

@@ -1,0 +1,77 @@
+"""The settings as documents: the configuration file, and the table of the README.
+
+``python -m forkserve.settings.reference toml`` and ``... rst`` print them; a test compares.
+"""
+
+import json
+import textwrap
+from typing import Any
+
+from forkserve.settings.declared import Declaration, declarations
+from forkserve.settings.sources import PREFIX, Loaded
+
+
+def toml_value(declaration: Declaration, value: Any) -> str:
+    """``value`` as it would stand in a configuration file."""
+    show = declaration.kind.show
+    if declaration.kind.many:
+        return "[" + ", ".join(json.dumps(show(item)) for item in value) + "]"
+    text = show(value)
+    return text if text == "0" or (text.isdigit() and text[0] != "0") else json.dumps(text)
+
+
+def print_config(loaded: Loaded) -> str:
+    """The settings in force, as a configuration file that says where each value came from."""
+    lines = []
+    for name, (declaration, _) in declarations().items():
+        value = toml_value(declaration, getattr(loaded.settings, name))
+        lines.append(f"{name} = {value}  # {loaded.origins[name]}")
+    return "\n".join(lines)
+
+
+def toml_file() -> str:
+    """A configuration file with every setting, explained, at its default and commented out."""
+    lines = [
+        "# The configuration of forkserve:  forkserve -c forkserve.toml",
+        "#",
+        "# Every setting is here with its default; remove the # in front of those that you change.",
+        f"# The environment ({PREFIX}WORKERS=4) wins over this file, the command line over both.",
+        '# Sizes: 8190, 64K, 1M, 2G. Times: 30 (seconds), 500ms, 5m, 1h. "none" is no limit.',
+        "# After a change: forkserve --check-config -c forkserve.toml, then SIGHUP to the master.",
+    ]
+    group = ""
+    for name, (declaration, default) in declarations().items():
+        if declaration.group != group:
+            group = declaration.group
+            lines += ["", "", f"# ---- {group} ".ljust(80, "-")]
+        lines.append("")
+        for paragraph in (declaration.help, declaration.advice):
+            lines += textwrap.wrap(
+                paragraph, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+            )
+        value = '"module:callable"' if name == "app" else toml_value(declaration, default)
+        lines.append(f"#{name} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def rst_table() -> str:
+    """The settings as a list-table for the README."""
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 14 64", ""]
+    lines += ["   * - Setting", "     - Default", "     - What it does"]
+    group = ""
+    for name, (declaration, default) in declarations().items():
+        if declaration.group != group:
+            group = declaration.group
+            lines += [f"   * - **{group}**", "     -", "     -"]
+        options = ", ".join(f"``{option}``" for option in declaration.options)
+        value = toml_value(declaration, default) if name != "app" else ""
+        lines.append(f"   * - ``{name}``" + (f" {options}" if options else ""))
+        lines.append(f"     - ``{value}``" if value else "     -")
+        lines.append(f"     - {declaration.help} {declaration.advice}".replace("`", "``"))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    print({"toml": toml_file, "rst": rst_table}[sys.argv[1]](), end="")  # noqa: T201
