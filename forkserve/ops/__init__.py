@@ -1,0 +1,1 @@
+"""What operators see: the scoreboard, the error log, the access log."""

@@ -1,0 +1,159 @@
+"""The access log: one line a request, in Gunicorn's atoms.
+
+A format is compiled once into a list of functions. What a client or an application can choose is
+escaped, so that no line can be forged.
+"""
+
+import base64
+import binascii
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from forkserve.ops.logs import LogFile, printable
+
+FORMATS = {
+    "common": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s',
+    "combined": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"',
+}
+
+
+@dataclass(slots=True)
+class Access:
+    """What is known of a request when it is over. Text that is not known is ""."""
+
+    remote: str
+    status: int
+    octets: int  # of the response's body that were handed to the kernel, or are left to it
+    seconds: float  # from the first octet of the request to the end of the response
+    line: str = ""  # the request line as the client sent it, well-formed or not
+    environ: Mapping[str, object] = field(default_factory=dict)
+    headers: Sequence[tuple[str, str]] = ()
+
+
+_Atom = Callable[[Access], str]
+
+
+def _variable(name: str) -> _Atom:
+    def atom(access: Access) -> str:
+        value = access.environ.get(name)
+        return "-" if value is None or value == "" else str(value)
+
+    return atom
+
+
+def _response_field(name: str) -> _Atom:
+    def atom(access: Access) -> str:
+        values = [value for other, value in access.headers if other.lower() == name]
+        return ", ".join(values) or "-"
+
+    return atom
+
+
+def _user(access: Access) -> str:
+    """The user of HTTP Basic authentication (RFC 7617)."""
+    scheme, _, credentials = str(access.environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    if scheme.lower() != "basic":
+        return "-"
+    try:
+        user = base64.b64decode(credentials.strip(), validate=True).partition(b":")[0]
+    except (binascii.Error, ValueError):
+        return "-"
+    return user.decode("latin-1") or "-"
+
+
+def _method(access: Access) -> str:
+    return access.line.partition(" ")[0] or "-"
+
+
+def _target(access: Access) -> str:
+    return access.line.partition(" ")[2].rpartition(" ")[0]
+
+
+def _path(access: Access) -> str:
+    return _target(access).partition("?")[0] or "-"
+
+
+def _query(access: Access) -> str:
+    return _target(access).partition("?")[2]
+
+
+def _protocol(access: Access) -> str:
+    return access.line.rpartition(" ")[2] or "-"
+
+
+_ATOMS: dict[str, _Atom] = {
+    "h": lambda access: access.remote or "-",
+    "l": lambda access: "-",
+    "u": _user,
+    "t": lambda access: time.strftime("[%d/%b/%Y:%H:%M:%S %z]"),
+    "r": lambda access: access.line or "-",
+    "m": _method,
+    "U": _path,
+    "q": _query,
+    "H": _protocol,
+    "s": lambda access: str(access.status),
+    "B": lambda access: str(access.octets),
+    "b": lambda access: str(access.octets or "-"),
+    "f": _variable("HTTP_REFERER"),
+    "a": _variable("HTTP_USER_AGENT"),
+    "T": lambda access: str(int(access.seconds)),
+    "M": lambda access: str(int(access.seconds * 1e3)),
+    "D": lambda access: str(int(access.seconds * 1e6)),
+    "L": lambda access: f"{access.seconds:.6f}",
+    "p": lambda access: f"<{os.getpid()}>",
+}
+_PART = re.compile(r"%\((?:\{([^}]+)\}([ioe])|([a-zA-Z]))\)s|%%|(%)|[^%]+")
+
+
+def compile_format(text: str) -> Callable[[Access], str]:
+    """Compile "common", "combined" or a format of atoms. Raises ValueError for an unknown atom."""
+    parts: list[_Atom] = []
+    for match in _PART.finditer(FORMATS.get(text, text)):
+        name, kind, letter, stray = match.groups()
+        if kind is not None:
+            parts.append(_escaped(_of_name(kind, name)))
+        elif letter is not None:
+            if letter not in _ATOMS:
+                raise ValueError(f"the access log knows no atom {match[0]!r}")
+            parts.append(_escaped(_ATOMS[letter]))
+        elif stray:
+            rest = text[match.start() : match.start() + 12]
+            raise ValueError(
+                f"the access log's atoms look like %(h)s or %({{host}}i)s, not {rest!r}"
+            )
+        else:
+            parts.append(_literal("%" if match[0] == "%%" else match[0]))
+    return lambda access: "".join([part(access) for part in parts])
+
+
+def _of_name(kind: str, name: str) -> _Atom:
+    """%({name}i)s: of the request's header; o: of the response's header; e: of environ."""
+    if kind == "e":
+        return _variable(name)
+    if kind == "o":
+        return _response_field(name.lower())
+    variable = name.upper().replace("-", "_")
+    plain = variable in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    return _variable(variable if plain else f"HTTP_{variable}")
+
+
+def _escaped(atom: _Atom) -> _Atom:
+    return lambda access: printable(atom(access))
+
+
+def _literal(text: str) -> _Atom:
+    return lambda access: text
+
+
+class AccessLog:
+    """Writes one line for each request that is over."""
+
+    def __init__(self, file: LogFile, text: str) -> None:
+        self.file = file
+        self._format = compile_format(text)
+
+    def write(self, access: Access) -> None:
+        self.file.write(self._format(access).encode("utf-8", "backslashreplace") + b"\n")

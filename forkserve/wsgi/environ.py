@@ -1,0 +1,71 @@
+"""``environ``: what PEP 3333 and RFC 3875 say of a request.
+
+What is the same for all requests of a listener is made once; a request copies it and adds its own:
+one ``dict.copy``, one ``dict.update``, a handful of items.
+"""
+
+from io import TextIOBase
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from forkserve.http.head import Head
+from forkserve.wsgi.call import Environ
+from forkserve.wsgi.file_wrapper import FileWrapper
+
+
+def listener_environ(
+    errors: TextIOBase,
+    name: tuple[str, str],
+    *,
+    software: str,
+    slot: int,
+    generation: int,
+) -> Environ:
+    """The part that is the same for every request of a listener.
+
+    ``name`` is its (host, port) as text, of a unix socket (path, "").
+    """
+    host, port = name
+    return {
+        "SCRIPT_NAME": "",
+        "SERVER_SOFTWARE": software,
+        # RFC 3875 wants a host and a port, and they may not be empty. A unix socket has neither;
+        # the proxy in front of it says in Host what the client asked for.
+        "SERVER_NAME": host if port else "localhost",
+        "SERVER_PORT": port or "80",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": errors,
+        "wsgi.multithread": False,
+        # True even with one worker: in a reload the old and the new generation run side by side.
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+        "forkserve.slot": slot,
+        "forkserve.generation": generation,
+    }
+
+
+def request_environ(
+    listener: Environ, head: Head, body: BinaryIO, remote: tuple[str, str], served: int
+) -> Environ:
+    """The whole environ of the request ``head``.
+
+    ``remote`` is the client's (address, port) as text, ("", "") on a unix socket; ``served`` counts
+    the requests of this connection, this one included.
+    """
+    environ = listener.copy()
+    environ.update(head.fields)
+    path = head.path
+    environ["REQUEST_METHOD"] = head.method
+    # PEP 3333: octets as latin-1 text. Decoded once, and never normalised: "..", "//" and "%00"
+    # are the application's to judge.
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+    environ["QUERY_STRING"] = head.query
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.minor else "HTTP/1.0"
+    environ["RAW_URI"] = environ["REQUEST_URI"] = head.target
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = remote
+    environ["wsgi.input"] = body
+    environ["forkserve.requests"] = served
+    return environ

@@ -1,0 +1,242 @@
+"""The contract of PEP 3333, on a sink that only writes down what it is told."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from forkserve.http.errors import InvalidResponse
+from forkserve.wsgi.call import Sink, run_app
+from forkserve.wsgi.file_wrapper import FileWrapper
+
+
+class Record(Sink):
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Any] = []
+
+    def start(self, status: str, headers: Sequence[tuple[str, str]]) -> None:
+        if status == "bad":
+            raise InvalidResponse("bad")
+        self.events.append(status)
+
+    def send(self, block: bytes) -> None:
+        self.committed = True
+        self.events.append(block)
+
+    def send_only(self, block: bytes) -> None:
+        self.committed = True
+        self.events.append(("only", block))
+
+    def finish(self) -> None:
+        self.events.append("end")
+
+
+def run(app: Any) -> list[Any]:
+    record = Record()
+    run_app(app, {}, record)
+    return record.events
+
+
+class Body:
+    """An iterable that counts how often it is closed."""
+
+    def __init__(self, blocks: Iterable[bytes], record: Record | None = None) -> None:
+        self.blocks = blocks
+        self.closed = 0
+        self.record = record
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.blocks)
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.record is not None:
+            self.record.events.append("closed")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "events"),
+    [
+        ([b"a"], ["200 OK", ("only", b"a")]),
+        ([b""], ["200 OK", ("only", b"")]),
+        ([], ["200 OK", ("only", b"")]),
+        ([b"a", b"b"], ["200 OK", b"a", b"b", "end"]),
+        ((b"a", b"b"), ["200 OK", b"a", b"b", "end"]),
+        (iter([b"", b"a", b"", b"b"]), ["200 OK", b"a", b"b", "end"]),
+        (iter([b"", b""]), ["200 OK", ("only", b"")]),
+        ({b"a": 1}, ["200 OK", b"a", "end"]),
+    ],
+)
+def test_blocks(blocks: Any, events: list[Any]) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return blocks
+
+    assert run(app) == events
+
+
+def test_start_response_may_come_with_the_first_block() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"a"
+
+    assert run(app) == ["200 OK", b"a", "end"]
+
+
+@pytest.mark.parametrize("blocks", [[b"a"], [b""], [], iter([b"a"]), iter([])])
+def test_an_application_that_does_not_start(blocks: Any) -> None:
+    with pytest.raises(InvalidResponse, match="did not call start_response"):
+        run(lambda environ, start_response: blocks)
+
+
+def test_write() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        write = start_response("200 OK", [])
+        write(b"")
+        write(b"a")
+        write(b"b")
+        return [b"c"]
+
+    assert run(app) == ["200 OK", b"a", b"b", b"c", "end"]
+
+
+def test_a_second_start_needs_exc_info() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        start_response("500 Oops", [])
+        return [b"a"]
+
+    with pytest.raises(InvalidResponse, match="again"):
+        run(app)
+
+
+def test_exc_info_replaces_what_is_not_sent() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        try:
+            raise ValueError("x")
+        except ValueError:
+            import sys
+
+            start_response("500 Oops", [], sys.exc_info())
+        return [b"a"]
+
+    assert run(app) == ["200 OK", "500 Oops", ("only", b"a")]
+
+
+def test_exc_info_raises_again_what_comes_too_late() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"a"
+        try:
+            raise ValueError("late")
+        except ValueError:
+            import sys
+
+            start_response("500 Oops", [], sys.exc_info())
+
+    record = Record()
+    with pytest.raises(ValueError, match="late"):
+        run_app(app, {}, record)
+    assert record.events == ["200 OK", b"a"]
+
+
+def test_a_refused_start_leaves_nothing_started() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        try:
+            raise ValueError("x")
+        except ValueError:
+            import sys
+
+            with pytest.raises(InvalidResponse):
+                start_response("bad", [], sys.exc_info())
+        return [b"a"]
+
+    with pytest.raises(InvalidResponse, match="did not call"):
+        run(app)
+
+
+@pytest.mark.parametrize("block", ["text", None, 5, bytearray(b"a"), memoryview(b"a"), [b"a"]])
+@pytest.mark.parametrize("shape", [lambda b: [b], lambda b: [b"a", b], lambda b: iter([b])])
+def test_a_block_is_bytes(block: Any, shape: Any) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return shape(block)
+
+    with pytest.raises(InvalidResponse, match="not bytes but"):
+        run(app)
+
+
+def test_a_subclass_of_bytes_is_bytes() -> None:
+    class Special(bytes):
+        pass
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return [Special(b"a")]
+
+    assert run(app) == ["200 OK", ("only", b"a")]
+
+
+def raising(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    yield from blocks
+    raise RuntimeError("in the middle")
+
+
+def test_close_is_called_once_after_the_end() -> None:
+    record = Record()
+    body = Body([b"a"], record)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return body
+
+    run_app(app, {}, record)
+    assert record.events == ["200 OK", b"a", "end", "closed"]
+    assert body.closed == 1
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [[], raising([]), raising([b"a"]), ["text"], [b"a", None]],
+    ids=lambda item: repr(item)[:20],
+)
+def test_close_is_called_once_whatever_happens(blocks: Any) -> None:
+    body = Body(blocks)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return body
+
+    try:
+        run(app)
+    except (RuntimeError, InvalidResponse):
+        assert blocks
+    assert body.closed == 1
+
+
+def test_close_is_called_when_the_application_did_not_start() -> None:
+    body = Body([b"a"])
+    with pytest.raises(InvalidResponse):
+        run(lambda environ, start_response: body)
+    assert body.closed == 1
+
+
+def test_the_file_wrapper() -> None:
+    import io
+
+    file = io.BytesIO(b"0123456789")
+    file.seek(2)
+    wrapper = FileWrapper(file, 3)
+    assert list(wrapper) == [b"234", b"567", b"89"]
+    wrapper.close()
+    assert file.closed
+
+    class Bare:
+        def read(self, size: int) -> bytes:
+            return b""
+
+    assert list(FileWrapper(Bare())) == []
+    assert not hasattr(FileWrapper(Bare()), "close")
