@@ -1,0 +1,371 @@
+"""One client: what it is waited for, until when, and all that is read from it or written to it.
+
+The loop calls ``readable``, ``writable``, ``turn`` and ``expire``, and then looks at ``state`` and
+``deadline``; a connection knows no epoll. Only its owner may call it: the loop, or the call of the
+application that the loop runs.
+
+    HEAD ─> BODY ─> RUNNING ─> FLUSH ─> IDLE ─> HEAD    a request as it goes, and the next one
+                                 ├────> READY           the next request is in hand already
+                                 ├────> DRAIN ─> IDLE   an unread rest of the body is on its way
+                                 └────> LINGER          the last response is out
+"""
+
+import contextlib
+import io
+import socket
+import struct
+import traceback
+
+from forkserve.http.errors import InvalidResponse, ProtocolError
+from forkserve.http.framing import RequestFraming, request_framing
+from forkserve.http.head import Head, parse_head
+from forkserve.worker.body import RequestBody, is_collectable
+from forkserve.worker.exchange import Exchange
+from forkserve.worker.service import Service
+from forkserve.worker.state import ROWS, UNCHANGED, State
+from forkserve.worker.stream import RECV, RECV_HEAD, Stream
+from forkserve.wsgi.call import Environ, run_app
+from forkserve.wsgi.environ import request_environ
+from forkserve.wsgi.input import BodyError, ClientDisconnected
+
+HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
+
+_LINGER = 5.0
+"""Seconds for a client to notice a response and stop sending, and for a drained body to arrive."""
+
+_LAST_CHANCE = 1.0
+"""Seconds in which a client of a retiring worker may still send a request that it had under way."""
+
+# A head that comes in many small pieces is looked at when a line is complete, or after so much:
+# or else each octet would have all the octets before it parsed again.
+_LOOK_AGAIN = 1024
+
+_OWN = ("forkserve.worker.", "forkserve.wsgi.")
+_NEVER = float("inf")
+_ABRUPTLY = struct.pack("ii", 1, 0)  # struct linger: close at once, with a reset
+_NO_BODY = RequestFraming(0, False)
+
+
+class Connection(Stream):
+    """One client's connection.
+
+    ``state``, ``deadline``  what it is waited for, and until when (monotonic seconds)
+    ``remote``               (address, port) of the client as text, ("", "") on a unix socket
+    ``served``               requests so far
+    ``watched``, ``wake_at`` the loop's own: the events that epoll waits for, and when the loop
+                             looks at the deadline next
+    """
+
+    __slots__ = (
+        "_base", "_began", "_looked_at", "deadline", "remote", "served", "state", "wake_at",
+        "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        base: Environ,
+        remote: tuple[str, str],
+        now: float,
+    ) -> None:
+        """``base`` is the environ of the listener."""
+        super().__init__(service, sock)
+        self.remote = remote
+        self.state = HEAD
+        self.deadline = now + service.head_timeout
+        self.served = 0
+        self.watched = UNCHANGED
+        self.wake_at = _NEVER
+        self._base = base
+        self._began = now
+        self._looked_at = 0
+
+    # ---- called by the loop
+
+    def readable(self, now: float) -> None:
+        """There is something to read, or an end, or an error."""
+        state = self.state
+        try:
+            data = self.socket.recv(RECV_HEAD if state is IDLE or state is HEAD else RECV)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # The client is gone, or will send no more. Whatever is incomplete now stays so.
+            self.close()
+        elif state is IDLE or (state is HEAD and not self.buffer):
+            self._began = now
+            self._parse(data, now)
+        elif state is HEAD:
+            self._more_of_head(data, now)
+        elif state is BODY:
+            self.buffer += data
+            self.deadline = now + self.service.body_timeout
+            self._collect(now)
+        elif state is DRAIN:
+            self.buffer += data
+            self._drain(now)
+
+    def writable(self, now: float) -> None:
+        """The client takes more of the response."""
+        try:
+            if self.send_unsent():
+                self.deadline = now + self.service.write_timeout
+        except ClientDisconnected:
+            self._abort()
+            return
+        if self.unsent is None:
+            self._after_response(now)
+
+    def turn(self, now: float) -> None:
+        """Serve the next request of a READY connection, as far as it is there."""
+        self._began = now
+        data, self.buffer = self.buffer, b""
+        self._parse(data, now)
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        row = ROWS[self.state]
+        if row.status is not None and (self.buffer or self.exchange):
+            self._refuse(ProtocolError(row.status, "the request did not arrive in time"), now)
+        elif row.abrupt:
+            self._abort()
+        else:
+            # A client that never sent anything gets no 408: browsers open connections ahead of
+            # need, and would show it as the answer to the request that they send next.
+            self.close()
+
+    def retire(self, now: float) -> None:
+        """The worker leaves: this connection ends after a request that is under way."""
+        if self.state is IDLE or (self.state is HEAD and not self.buffer):
+            self.deadline = min(self.deadline, now + _LAST_CHANCE)
+
+    def close(self) -> None:
+        """Close it as it is."""
+        self.state = CLOSED
+        self._drop_exchange()
+        self.socket.close()
+
+    # ---- from octets to the call
+
+    def _more_of_head(self, data: bytes, now: float) -> None:
+        whole = self.buffer + data
+        if b"\n" in data or len(whole) - self._looked_at >= _LOOK_AGAIN:
+            self._parse(whole, now)
+        else:
+            self.buffer = whole
+
+    def _parse(self, data: bytes, now: float) -> None:
+        """Take the head of a request from ``data``, and go on with what its framing says."""
+        service = self.service
+        head = None
+        try:
+            head = parse_head(data, 0, service.limits)
+            if head is None:
+                if self.state is not HEAD or not self.buffer:
+                    self.state = HEAD
+                    self.deadline = now + service.head_timeout
+                self.buffer = data
+                self._looked_at = len(data)
+                return
+            framing = request_framing(head, service.max_body)
+        except ProtocolError as error:
+            head = head or _head_of_refused(data)
+            self.exchange = Exchange(self, head, _NO_BODY, None, self._began)
+            self._refuse(error, now)
+            return
+        self.buffer = data[head.end :]
+        if framing.length == 0:
+            self.exchange = Exchange(self, head, framing, None, self._began)
+            self._call(now)
+            return
+        body = RequestBody(framing, service, self)
+        self.exchange = Exchange(self, head, framing, body, self._began)
+        if is_collectable(framing, service.buffer_body):
+            self.state = BODY
+            self.deadline = now + service.body_timeout
+            self._collect(now)
+        else:
+            self._call(now)
+
+    def _collect(self, now: float) -> None:
+        """Collect what is there of the body; when it is complete, or too long for it, call."""
+        assert self.exchange is not None and self.exchange.body is not None
+        body = self.exchange.body
+        try:
+            body.collect()
+        except ProtocolError as error:
+            self._refuse(error, now)
+        except OSError as error:
+            self.service.log.error(
+                "a body cannot be collected in `tmp_dir`: %s. The request %r is answered with 507; "
+                "make room, or set `tmp_dir`",
+                error.strerror, self.exchange.head.line,
+            )  # fmt: skip
+            self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
+        else:
+            if body.finished or body.collected > self.service.buffer_body:
+                self._call(now)
+
+    def _call(self, now: float) -> None:
+        """Run the application. Its errors end here."""
+        service, exchange = self.service, self.exchange
+        assert exchange is not None
+        self.state = RUNNING
+        self.served += 1
+        service.requests += 1
+        head, body = exchange.head, exchange.body
+        file = io.BytesIO() if body is None else body.open()
+        environ = request_environ(self._base, head, file, self.remote, self.served)
+        if body is not None and body.decoded_length is not None:
+            # RFC 9112 section 7.1.3: decoded, the message has a length and no transfer coding. So
+            # every framework can read it, also those that know no chunked requests.
+            environ["CONTENT_LENGTH"] = str(body.decoded_length)
+            del environ["HTTP_TRANSFER_ENCODING"]
+        exchange.environ = environ
+        service.row.begin(now + service.timeout, now, head.line)
+        try:
+            run_app(service.app, environ, exchange)
+        except BaseException as error:  # noqa: BLE001 - SystemExit of one request ends no worker
+            self._fail(exchange, error)
+        service.row.end()
+        self._settle(exchange)
+
+    # ---- from the call to the next request
+
+    def _fail(self, exchange: Exchange, error: BaseException) -> None:
+        """The call raised. What the client is told depends on what it has already read."""
+        log, line = self.service.log, exchange.head.line
+        status, detail = 500, "The application failed."
+        if isinstance(error, ClientDisconnected):
+            exchange.aborted = True
+            return
+        if isinstance(error, BodyError):
+            status, detail = error.status, error.detail
+        elif isinstance(error, InvalidResponse):
+            log.error("the response to %r cannot be sent: %s", line, error)
+        elif exchange.finished:
+            log.error("after the response to %r, close() raised %s", line, _traceback(error))
+        else:
+            log.error("in %r the application raised %s", line, _traceback(error))
+        if exchange.finished:
+            return
+        if exchange.committed:
+            exchange.aborted = True
+        else:
+            self._send_error(exchange, status, detail)
+
+    def _send_error(self, exchange: Exchange, status: int, detail: str) -> None:
+        try:
+            exchange.send_error(status, detail)
+        except ClientDisconnected:
+            exchange.aborted = True
+
+    def _refuse(self, error: ProtocolError, now: float) -> None:
+        """Answer with an error, and close. Nothing more of this connection is parsed."""
+        if self.exchange is None:
+            self.exchange = Exchange(
+                self, _head_of_refused(self.buffer), _NO_BODY, None, self._began
+            )
+        self.buffer = b""
+        self.exchange.encoder.persist = False
+        self._send_error(self.exchange, error.status, error.detail)
+        self._settle(self.exchange)
+
+    def _settle(self, exchange: Exchange) -> None:
+        """The response is complete, as far as the application is concerned."""
+        now = exchange.now  # a moment ago: what came after the last octet was close() at most
+        if exchange.aborted:
+            self._abort()
+        elif self.unsent is not None:
+            self.state = FLUSH
+            self.deadline = now + self.service.write_timeout
+        else:
+            self._after_response(now)
+
+    def _after_response(self, now: float) -> None:
+        """Every octet of the response is with the kernel."""
+        exchange, service = self.exchange, self.service
+        assert exchange is not None
+        if service.access_log is not None:
+            service.access_log.write(exchange.access(now))
+        body = exchange.body
+        if not exchange.encoder.persist:
+            self._linger(now)
+        elif body is not None and not body.finished:
+            self.state = DRAIN
+            self.deadline = now + _LINGER
+            self._drain(now)
+        else:
+            self._next_request(now)
+
+    def _next_request(self, now: float) -> None:
+        assert self.exchange is not None
+        if self.exchange.body is not None:
+            self.exchange.body.discard()
+        self.exchange = None
+        if self.buffer:
+            self.state = READY
+            self.deadline = _NEVER
+        else:
+            self.state = IDLE
+            self.deadline = now + self.service.keep_alive
+
+    def _drop_exchange(self) -> None:
+        if self.exchange is not None and self.exchange.body is not None:
+            self.exchange.body.discard()
+        self.exchange = None
+
+    def _drain(self, now: float) -> None:
+        """Throw away what is there of an unread body."""
+        assert self.exchange is not None and self.exchange.body is not None
+        try:
+            self.exchange.body.drain()
+        except ProtocolError:
+            # The response is out, so there is nobody to tell.
+            self.close()
+            return
+        if self.exchange.body.finished:
+            self._next_request(now)
+
+    def _linger(self, now: float) -> None:
+        """Close for sending, and wait for the client to close (RFC 9112 section 9.6).
+
+        A close with octets of the client unread would reset the connection, and the reset can
+        destroy the response before the client has read it.
+        """
+        self._drop_exchange()
+        self.buffer = b""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self.state = LINGER
+        self.deadline = now + _LINGER
+        self.readable(now)
+
+    def _abort(self) -> None:
+        """Close with a reset: the only way left to say that the response is not complete."""
+        if self.exchange is not None and self.service.access_log is not None:
+            self.service.access_log.write(self.exchange.access(self.service.clock()))
+        with contextlib.suppress(OSError):  # the client may be gone
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
+        self.close()
+
+
+def _head_of_refused(data: bytes) -> Head:
+    """What the log, and the answer's framing, need of a request that could not be parsed."""
+    line = data.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+    return Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)
+
+
+def _traceback(error: BaseException) -> str:
+    """What was raised, in one line, and the traceback from the application's first frame on."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
+        frame = frame.tb_next
+    what = traceback.format_exception_only(error)[-1]
+    return what + "".join(traceback.format_exception(type(error), error, frame)).rstrip("\n")

@@ -1,0 +1,70 @@
+"""What all connections of one worker share: the application, the limits, the logs, the clock."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from forkserve.http.head import Limits
+from forkserve.ops.access import AccessLog
+from forkserve.ops.scoreboard import Row
+from forkserve.settings import Settings
+from forkserve.wsgi.call import Application
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = (
+    "", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+)  # fmt: skip
+
+
+class Service:
+    """Made once, before the first connection. Times are in seconds, sizes in octets.
+
+    ``persist``   False once the worker retires: responses then announce the close
+    ``requests``  how many have been read whole
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        settings: Settings,
+        row: Row,
+        log: logging.Logger,
+        access_log: AccessLog | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.app = app
+        self.row = row
+        self.log = log
+        self.access_log = access_log
+        self.clock = clock
+        self.limits = Limits(
+            settings.limit_request_line,
+            settings.limit_request_fields,
+            settings.limit_request_field_size,
+            settings.limit_request_head,
+        )
+        self.max_body = settings.max_body
+        self.buffer_body = settings.buffer_body
+        self.buffer_response = settings.buffer_response
+        self.tmp_dir = settings.tmp_dir
+        self.timeout = float("inf") if settings.timeout is None else settings.timeout
+        self.keep_alive = settings.keep_alive
+        self.head_timeout = settings.head_timeout
+        self.body_timeout = settings.body_timeout
+        self.write_timeout = settings.write_timeout
+        self.persist = True
+        self.requests = 0
+        self.dropped_fields: set[str] = set()
+        self._date_line = b""
+        self._date_until = 0.0
+
+    def date_line(self, now: float) -> bytes:
+        """The Date field (RFC 9110 section 5.6.7), made once a second."""
+        if now >= self._date_until:
+            self._date_until = now + 1.0
+            year, month, day, hour, minute, second, weekday = time.gmtime()[:7]
+            self._date_line = (
+                f"Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month]} {year} "
+                f"{hour:02}:{minute:02}:{second:02} GMT\r\n"
+            ).encode("ascii")
+        return self._date_line

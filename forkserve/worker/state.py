@@ -1,0 +1,48 @@
+"""What a connection can be waited for: an enum, and a table of data. Every rule about waiting
+that does not depend on more than the state stands here."""
+
+import select
+from dataclasses import dataclass
+from enum import Enum
+
+READABLE = select.EPOLLIN
+WRITABLE = select.EPOLLOUT
+UNCHANGED = 0
+
+
+class State(Enum):
+    """What a connection is waited for."""
+
+    HEAD = "the head of a request; a new connection starts here"
+    BODY = "the body, which is collected before the call"
+    READY = "its turn: octets of its next request are in hand, and others are served in between"
+    RUNNING = "the application"
+    FLUSH = "the client to take the rest of the response"
+    IDLE = "the next request"
+    DRAIN = "the rest of a body that the application did not read"
+    LINGER = "the client to close, after a response that it must be able to read"
+    CLOSED = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``events`` to wait for. At the deadline: ``status`` is answered, if there is one and it can
+    be said, else the connection is closed, ``abrupt`` (with a reset) or not."""
+
+    events: int
+    status: int | None = None
+    abrupt: bool = False
+
+
+ROWS = {
+    State.HEAD: Row(READABLE, 408),
+    State.BODY: Row(READABLE, 408),
+    # No deadline: its turn comes before the loop waits again. Nothing is read from it until then,
+    # which bounds what a client can send ahead.
+    State.READY: Row(UNCHANGED),
+    State.FLUSH: Row(WRITABLE, abrupt=True),
+    State.IDLE: Row(READABLE),
+    State.DRAIN: Row(READABLE),
+    State.LINGER: Row(READABLE, abrupt=True),
+    State.CLOSED: Row(UNCHANGED),
+}
