@@ -1,0 +1,74 @@
+"""From the master to a worker: the fork, and what the child must let go of."""
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from forkserve.net.listeners import Listener
+from forkserve.ops.logs import LogFile
+from forkserve.ops.scoreboard import Row
+from forkserve.proc import signals
+from forkserve.proc.channel import Channel
+from forkserve.settings import Settings
+
+_EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: our own fault
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What all workers of one generation share."""
+
+    number: int
+    settings: Settings
+    listeners: Sequence[Listener]
+    error_file: LogFile
+    access_file: LogFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker is born with."""
+
+    generation: Generation
+    slot: int
+    row: Row
+    channel: Channel
+    master: int  # pid
+
+
+def fork_worker(
+    generation: Generation,
+    slot: int,
+    row: Row,
+    enter: Callable[[Seat], int],
+    let_go: Callable[[], None],
+) -> tuple[int, Channel]:
+    """Fork a worker that runs ``enter`` and exits with what it returns.
+
+    ``let_go`` runs in the child first: it closes what is the master's alone. Signals are blocked
+    around the fork, and stay so in the child until it has handlers of its own: none reaches a
+    handler that belongs to the other process. Returns (pid, the master's end of the channel).
+    Raises OSError if the kernel gives no process.
+    """
+    ours, theirs = Channel.pair()
+    master = os.getpid()
+    with signals.blocked():
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            status = _EXIT_SOFTWARE
+            try:
+                ours.close()
+                let_go()
+                status = enter(Seat(generation, slot, row, theirs, master))
+            except BaseException:  # noqa: BLE001 - nothing may unwind into the master's frames
+                generation.error_file.write(traceback.format_exc().encode())
+            finally:
+                os._exit(status)
+    theirs.close()
+    return pid, ours

@@ -1,0 +1,173 @@
+"""What happens to a master (events), and what it can do (actions): the supervisor's two alphabets.
+
+A worker is named by its ``serial``, which is never used twice. Pids are for logs: the kernel gives
+them out again. (Named tuples, because two dozen dataclasses would delay the start by 8 ms.)
+"""
+
+import signal
+from typing import NamedTuple
+
+from forkserve.proc.channel import Message
+
+
+class Plan(NamedTuple):
+    """What the supervisor needs of a generation's settings. Times are in seconds."""
+
+    workers: int
+    boot_timeout: float
+    graceful_timeout: float
+
+
+# ---- events
+
+
+class Started(NamedTuple):
+    """The sockets are bound: begin."""
+
+
+class SignalCame(NamedTuple):
+    signal: signal.Signals
+
+
+class Forked(NamedTuple):
+    serial: int
+    pid: int
+
+
+class ForkFailed(NamedTuple):
+    serial: int
+    reason: str
+
+
+class Ready(NamedTuple):
+    """The worker has loaded the application and accepts connections."""
+
+    serial: int
+
+
+class BootFailed(NamedTuple):
+    """The worker says why it cannot load the application; it will exit by itself."""
+
+    serial: int
+    reason: str
+
+
+class Due(NamedTuple):
+    """The worker has served as many requests as it may, and goes on until it is told to retire."""
+
+    serial: int
+
+
+class Exited(NamedTuple):
+    """The worker is gone. ``how``: "exit status 1", "SIGKILL". ``request``: the one it was in."""
+
+    serial: int
+    how: str
+    request: str | None
+
+
+class CallOverdue(NamedTuple):
+    """The call that the worker runs has passed its deadline."""
+
+    serial: int
+    seconds: float
+    request: str
+
+
+class SettingsLoaded(NamedTuple):
+    """The settings of the next generation are sound, and its sockets are bound."""
+
+    plan: Plan
+
+
+class SettingsRefused(NamedTuple):
+    reason: str
+
+
+class Overslept(NamedTuple):
+    """The master itself did not run for so long (stopped, suspended): nobody is to blame."""
+
+    seconds: float
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+Event = (
+    Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Exited | CallOverdue
+    | SettingsLoaded | SettingsRefused | Overslept | Tick
+)  # fmt: skip
+
+
+# ---- actions
+
+
+class Spawn(NamedTuple):
+    """Fork a worker. Answered by Forked or ForkFailed. ``row``: its row of the scoreboard."""
+
+    serial: int
+    slot: int
+    generation: int
+    row: int
+
+
+class Tell(NamedTuple):
+    serial: int
+    message: Message
+
+
+class Kill(NamedTuple):
+    serial: int
+    signal: signal.Signals
+
+
+class LoadSettings(NamedTuple):
+    """Read the settings anew, as ``generation``. Answered by SettingsLoaded or SettingsRefused."""
+
+    generation: int
+
+
+class Commit(NamedTuple):
+    """``generation`` is in force; what only the one before it used can go."""
+
+    generation: int
+
+
+class Discard(NamedTuple):
+    """``generation`` will not be; what only it used can go."""
+
+    generation: int
+
+
+class StopListening(NamedTuple):
+    """Close the master's listening sockets; the workers close theirs."""
+
+
+class ReopenLogs(NamedTuple):
+    pass
+
+
+class Notify(NamedTuple):
+    """Tell the service manager."""
+
+    lines: tuple[str, ...]
+
+
+class Announce(NamedTuple):
+    """The server is up: say where, once."""
+
+
+class Log(NamedTuple):
+    level: str
+    text: str
+
+
+class Exit(NamedTuple):
+    status: int
+
+
+Action = (
+    Spawn | Tell | Kill | LoadSettings | Commit | Discard | StopListening | ReopenLogs | Notify
+    | Announce | Log | Exit
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""A Django project in one file, as small as it can be."""
+
+import hashlib
+
+import django
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="only for tests",
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+)
+django.setup()
+
+
+def index(request):
+    return HttpResponse("django")
+
+
+def stream(request):
+    return StreamingHttpResponse(f"{number},{number * number}\n" for number in range(20000))
+
+
+def upload(request):
+    body = request.body
+    return JsonResponse({"length": len(body), "sha256": hashlib.sha256(body).hexdigest()})
+
+
+def form(request):
+    file = request.FILES["file"]
+    return JsonResponse({"name": request.POST["name"], "size": file.size})
+
+
+urlpatterns = [
+    path("", index),
+    path("stream", stream),
+    path("upload", upload),
+    path("form", form),
+]
+application = get_wsgi_application()

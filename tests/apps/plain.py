@@ -1,0 +1,128 @@
+"""A WSGI application with a route for everything that the tests ask of a server."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+
+
+def application(environ, start_response):
+    route = environ["PATH_INFO"].strip("/").split("/")[0] or "hello"
+    return globals()[f"do_{route}"](environ, start_response)
+
+
+def answer(start_response, body, *headers, status="200 OK"):
+    start_response(status, [("Content-Type", "text/plain"), *headers])
+    return [body]
+
+
+def do_hello(environ, start_response):
+    return answer(start_response, b"hello")
+
+
+def do_pid(environ, start_response):
+    return answer(start_response, b"%d" % os.getpid())
+
+
+def do_slot(environ, start_response):
+    return answer(start_response, b"%d" % environ["forkserve.slot"])
+
+
+def do_generation(environ, start_response):
+    return answer(start_response, b"%d" % environ["forkserve.generation"])
+
+
+def do_environ(environ, start_response):
+    name = environ["QUERY_STRING"]
+    return answer(start_response, str(environ.get(name, os.environ.get(name))).encode())
+
+
+def do_cwd(environ, start_response):
+    return answer(start_response, os.getcwd().encode())
+
+
+def do_ids(environ, start_response):
+    text = f"{os.getresuid()} {os.getresgid()} {sorted(os.getgroups())} {os.umask(0o22):03o}"
+    return answer(start_response, text.encode())
+
+
+def do_sum(environ, start_response):
+    checksum, length = hashlib.sha256(), 0
+    while block := environ["wsgi.input"].read(65536):
+        checksum.update(block)
+        length += len(block)
+    return answer(start_response, f"{length} {checksum.hexdigest()}".encode())
+
+
+def do_ignore(environ, start_response):
+    return answer(start_response, b"ignored")
+
+
+def do_stream(environ, start_response):
+    """?N: N mebibytes."""
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    block = b"x" * 65536
+    for _ in range(16 * int(environ["QUERY_STRING"])):
+        yield block
+
+
+def do_fail(environ, start_response):
+    raise RuntimeError("failed on purpose")
+
+
+def do_failing(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"one"
+    raise RuntimeError("failed on purpose, in the middle")
+
+
+def do_exit(environ, start_response):
+    os._exit(7)
+
+
+def do_kill(environ, start_response):
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+def do_wait(environ, start_response):
+    """Say so, and wait until the file ?NAME exists."""
+    print("waiting", file=sys.stderr, flush=True)
+    while not os.path.exists(environ["QUERY_STRING"]):
+        time.sleep(0.01)
+    return answer(start_response, b"waited")
+
+
+def do_spin(environ, start_response):
+    print("spinning", file=sys.stderr, flush=True)
+    while True:
+        pass
+
+
+def do_sleep(environ, start_response):
+    print("sleeping", file=sys.stderr, flush=True)
+    time.sleep(float(environ["QUERY_STRING"] or 600))
+    return answer(start_response, b"slept")
+
+
+def do_print(environ, start_response):
+    environ["wsgi.errors"].write("to wsgi.errors: \u20ac\n")
+    environ["wsgi.errors"].writelines(["and ", "more\n"])
+    environ["wsgi.errors"].flush()
+    return answer(start_response, b"printed")
+
+
+class Site:
+    wsgi = staticmethod(application)
+
+
+def make(name="made"):
+    def app(environ, start_response):
+        return answer(start_response, name.encode())
+
+    return app
+
+
+site = Site()
+not_callable = 5

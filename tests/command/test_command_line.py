@@ -1,0 +1,267 @@
+"""The command line, as a new operator meets it: every message helps, and nothing is half started."""
+
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import forkserve
+from tests.command.harness import APPS, COMMAND, Server, clean_environ, run
+
+Start = Callable[..., Server]
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"forkserve {forkserve.__version__}\n"
+
+
+def test_help_names_every_option() -> None:
+    text = run("--help").stdout
+    for option in (
+        "-w, --workers",
+        "-b, --bind",
+        "--graceful-timeout",
+        "--max-body",
+        "-c, --config",
+    ):
+        assert option in text
+
+
+def test_python_m_forkserve_is_the_same() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "forkserve", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("forkserve ")
+
+
+def test_all_problems_are_reported_at_once_and_nothing_is_started(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    config.write_text('workrs = 4\ntimeout = "soon"\nkeepalive = 5\n')
+    began = time.monotonic()
+    result = run(
+        "-c", str(config), "-w", "0", "-b", "nonsense", "--max-body", "-1", "plain",
+        env={"FORKSERVE_WORKER": "3", "FORKSERVE_LOG_LEVEL": "loud"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert time.monotonic() - began < 5
+    for part in (
+        f"{config}: there is no setting 'workrs'; did you mean workers?",
+        f"{config}: there is no setting 'keepalive'; did you mean keep_alive?",
+        f"{config}: timeout: 'soon' is not a time",
+        "--workers: workers: '0' is less than 1",
+        "--bind: bind: 'nonsense' is no address",
+        "--max-body: max_body: '-1' is not a size",
+        "FORKSERVE_WORKER: there is no setting 'worker'; did you mean FORKSERVE_WORKERS?",
+        "FORKSERVE_LOG_LEVEL: log_level: 'loud' is none of",
+    ):
+        assert part in result.stderr, part
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "no application is named"),
+        (["--wrokers", "3", "plain"], "--workers"),
+        (["--max-requests", "0", "plain"], "write none for no limit"),
+        (["--max-requests-jitter", "5", "plain"], "without max_requests"),
+        (["--limit-request-line", "100000", "plain"], "limit_request_head"),
+        (["-b", ":1", "-b", ":1", "plain"], "twice"),
+        (["--access-logformat", "%(nonsense)s", "plain"], "%(nonsense)s"),
+        (["--user", "nobody-of-that-name", "plain"], "is no user"),
+        (["-c", "/nonexistent.toml", "plain"], "cannot be read"),
+        (["--chdir"], "requires an argument"),
+        (["12:34"], "module:callable"),
+    ],
+)
+def test_mistakes_are_exit_status_2(arguments: list[str], part: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert part in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_is_one_clear_line_within_a_second() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        result = run("-b", f"127.0.0.1:{port}", "plain")
+        assert time.monotonic() - began < 1.0
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"forkserve: cannot listen on 127.0.0.1:{port}: another program is listening there. Stop "
+        "it, or choose another address with --bind\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("missing_module", "there is no module 'missing_module'"),
+        ("plain:aplication", "there is no 'aplication'. Did you mean 'application'?"),
+        ("plain:not_callable", "must be callable"),
+        ("plain:make(", "does not name an application"),
+        ("plain:site.nothing", "there is no 'nothing'"),
+        ("broken_import", "ModuleNotFoundError: No module named 'not_installed'"),
+        ("broken_syntax", "SyntaxError"),
+        ("broken_exit", "SystemExit"),
+        ("broken_no_app", "neither `application` nor `app`"),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_an_application_that_does_not_load(
+    tmp_path: Path, target: str, part: str, check: bool
+) -> None:
+    (tmp_path / "plain.py").write_text((APPS / "plain.py").read_text())
+    (tmp_path / "broken_import.py").write_text("import not_installed\n")
+    (tmp_path / "broken_syntax.py").write_text("def application(:\n")
+    (tmp_path / "broken_exit.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "broken_no_app.py").write_text("x = 1\n")
+    options = ["--check-config"] if check else ["-w", "4", "-b", "127.0.0.1:0"]
+    result = run(*options, target, cwd=tmp_path)
+    assert result.returncode == 3
+    assert part in result.stderr
+    assert result.stderr.count("Traceback") <= 1
+    assert result.stderr.count("could not boot") == (0 if check else 1)
+    assert "forkserve/" not in result.stderr, "our own frames"
+    if not check:
+        assert "nothing to serve: exiting" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("plain", b"hello"),
+        ("plain:application", b"hello"),
+        ("plain:site.wsgi", b"hello"),
+        ("plain:Site.wsgi", b"hello"),
+        ("plain:make()", b"made"),
+        ('plain:make("here")', b"here"),
+        ("plain:make(name='there')", b"there"),
+    ],
+)
+def test_ways_to_name_an_application(start: Start, target: str, body: bytes) -> None:
+    assert start(target).get() == (200, body)
+
+
+def test_check_config() -> None:
+    result = run("--check-config", "-w", "4", "plain")
+    assert result.returncode == 0
+    assert "plain loads" in result.stdout
+
+
+def test_print_config_tells_each_origin_and_can_be_read_back(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    config.write_text('workers = 3\nkeep_alive = "2m"\nbind = ["127.0.0.1:1", "[::1]:2"]\n')
+    result = run(
+        "-c", str(config), "--print-config", "-t", "0", "plain",
+        env={"FORKSERVE_MAX_BODY": "5M", "WEB_CONCURRENCY": "7"},
+    )  # fmt: skip
+    assert result.returncode == 0
+    lines = dict(line.split(" = ", 1) for line in result.stdout.splitlines())
+    assert lines["workers"] == "7  # WEB_CONCURRENCY"
+    assert lines["keep_alive"] == f'"2m"  # {config}'
+    assert lines["bind"] == f'["127.0.0.1:1", "[::1]:2"]  # {config}'
+    assert lines["max_body"] == '"5M"  # FORKSERVE_MAX_BODY'
+    assert lines["timeout"] == '"none"  # --timeout'
+    assert lines["app"] == '"plain"  # command line'
+    assert lines["backlog"] == "2048  # default"
+    again = tmp_path / "again.toml"
+    again.write_text(result.stdout)
+    second = run("-c", str(again), "--print-config")
+    assert tomllib.loads(second.stdout) == tomllib.loads(result.stdout)
+
+
+def test_the_order_of_the_sources(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    config.write_text('app = "plain"\nworkers = 2\n')
+
+    def workers(*arguments: str, **env: str) -> int:
+        text = run("-c", str(config), "--print-config", *arguments, env=env).stdout
+        count = tomllib.loads(text)["workers"]
+        assert isinstance(count, int)
+        return count
+
+    assert workers() == 2
+    assert workers(WEB_CONCURRENCY="3") == 3
+    assert workers(WEB_CONCURRENCY="3", FORKSERVE_WORKERS="4") == 4
+    assert workers("-w", "5", WEB_CONCURRENCY="3", FORKSERVE_WORKERS="4") == 5
+
+
+def test_port_changes_the_default_bind_only(tmp_path: Path) -> None:
+    def bind(*arguments: str) -> list[str]:
+        text = run("--print-config", *arguments, "plain", env={"PORT": "8099"}).stdout
+        value = tomllib.loads(text)["bind"]
+        assert isinstance(value, list)
+        return value
+
+    assert bind() == ["0.0.0.0:8099"]
+    assert bind("-b", "127.0.0.1:1") == ["127.0.0.1:1"]
+
+
+def test_the_settings_of_the_application(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "lib" / "elsewhere.py").write_text((APPS / "plain.py").read_text())
+    server = start(
+        "--chdir", str(tmp_path / "work"), "--pythonpath", f"{tmp_path}/nothing,{tmp_path}/lib",
+        "-e", "COLOUR=red", "--env", "SHAPE=a b=c", "-m", "027", "elsewhere",
+    )  # fmt: skip
+    assert server.get("/cwd") == (200, str(tmp_path / "work").encode())
+    assert server.get("/environ?COLOUR") == (200, b"red")
+    assert server.get("/environ?SHAPE") == (200, b"a b=c")
+    assert server.get("/ids")[1].endswith(b" 027")
+
+
+def test_the_configuration_file_of_the_repository_starts_a_server(start: Start) -> None:
+    conf = Path(__file__).parents[2] / "conf" / "forkserve.toml"
+    server = start("-c", str(conf), "plain")
+    assert server.get() == (200, b"hello")
+
+
+def test_titles(start: Start) -> None:
+    server = start("-w", "2", "-n", "shop", "plain")
+    server.wait_for("is ready", count=2)
+    titles = sorted(
+        Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+        for pid in (server.pid, *server.workers())
+    )
+    assert titles == [
+        "forkserve: master [shop]", "forkserve: worker 0 gen 1 [shop]",
+        "forkserve: worker 1 gen 1 [shop]",
+    ]  # fmt: skip
+
+
+def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
+    """Or else the first socket is descriptor 1, and a print of the application goes to a client."""
+    log = tmp_path / "log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = f'exec "$0" -b 127.0.0.1:{port} --error-logfile {log} plain <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", command, COMMAND], cwd=APPS, env=clean_environ())
+    try:
+        while not (log.exists() and "serves" in log.read_text()):
+            assert process.poll() is None
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET /spoken HTTP/1.0\r\n\r\n")
+            assert sock.recv(4096).startswith(b"HTTP/1.1 500")
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_first_answer_comes_soon(start: Start) -> None:
+    """The figure is measured by the benchmarks; this is only for gross mistakes."""
+    began = time.monotonic()
+    server = start("plain")
+    server.get()
+    assert time.monotonic() - began < 5.0

@@ -1,0 +1,181 @@
+"""Flask and Django, as people use them: direct, and behind a real nginx."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.command.harness import Server
+from tests.conftest import need
+
+Start = Callable[..., Server]
+ROOT = Path(__file__).parents[2]
+CSV = b"".join(b"%d,%d\n" % (number, number * number) for number in range(20000))
+
+
+def test_flask(start: Start) -> None:
+    server = start("-w", "2", "flask_site")
+    with requests.Session() as session:
+        answer = session.get(f"{server.url}/json?a=b", timeout=30)
+        assert answer.json() == {"answer": 42, "args": {"a": "b"}}
+        table = session.get(f"{server.url}/csv", timeout=30)
+        assert table.headers["Transfer-Encoding"] == "chunked"
+        assert table.text.splitlines()[-1] == "999,998001"
+        form = session.post(
+            f"{server.url}/form",
+            data={"name": "n"},
+            files={"file": ("f.bin", b"x" * 200_000)},
+            timeout=30,
+        )
+        assert form.json() == {"name": "n", "filename": "f.bin", "size": 200_000}
+
+
+def test_flask_routes_that_ignore_or_fail_do_not_disturb_the_next_request(start: Start) -> None:
+    server = start("flask_site", errors=("ERROR in app",))
+    with server.connect() as client:
+        for body in (b"GET /evil HTTP/1.1\r\n\r\n", b"x" * 300_000):
+            for route, status in (("ignore", 200), ("fails", 500), ("ignore", 200)):
+                client.send(
+                    f"POST /{route} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                )
+                client.send(body)
+                assert client.response().status == status
+                assert client.get("/json")[0] == 200
+
+
+def test_flask_stream_that_breaks(start: Start) -> None:
+    server = start("flask_site", errors=("failed on purpose",))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        requests.get(f"{server.url}/breaks", timeout=30)
+    curl = need("curl")
+    result = subprocess.run([curl, "-s", f"{server.url}/breaks"], capture_output=True, check=False)
+    assert (result.returncode, result.stdout) in ((18, b"one"), (56, b"one"))
+
+
+def exercise_django(url: str) -> None:
+    with requests.Session() as session:
+        assert session.get(url, timeout=30).text == "django"
+        stream = session.get(f"{url}/stream", timeout=30)
+        assert stream.headers["Transfer-Encoding"] == "chunked"
+        assert stream.content == CSV
+        for size in (0, 1000, 3_000_000):
+            body = b"z" * size
+            expected = {"length": size, "sha256": hashlib.sha256(body).hexdigest()}
+            assert session.post(f"{url}/upload", data=body, timeout=30).json() == expected
+        form = session.post(
+            f"{url}/form", data={"name": "n"}, files={"file": ("f", b"x" * 2_000_000)}, timeout=30
+        )
+        assert form.json() == {"name": "n", "size": 2_000_000}
+
+
+def test_django(start: Start) -> None:
+    server = start("-w", "2", "django_site")
+    exercise_django(server.url)
+
+
+def test_a_chunked_upload_arrives_in_django(start: Start) -> None:
+    """Django reads CONTENT_LENGTH octets: a body that was collected has one."""
+    server = start("django_site")
+    blocks = [b"a" * 1000] * 100
+
+    def pieces() -> Iterator[bytes]:
+        yield from blocks
+
+    answer = requests.post(f"{server.url}/upload", data=pieces(), timeout=30)
+    assert answer.json()["length"] == 100_000
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """``nginx("127.0.0.1:8000")`` starts conf/nginx.conf in front of that, and returns its URL."""
+    program = need("nginx")
+    processes = []
+
+    def starter(upstream: str) -> str:
+        socket_path = tmp_path / "front.sock"
+        # Its workers would be another user, who may not look into the directory of the test.
+        user = "user root;" if os.geteuid() == 0 else ""
+        text = (ROOT / "conf" / "nginx.conf").read_text()
+        for old, new in (
+            ("listen 80;", f"listen unix:{socket_path};"),
+            ("server 127.0.0.1:8000;", f"server {upstream};"),
+            ("/run/nginx.pid", f"{tmp_path}/nginx.pid"),
+            ("/var/log/nginx/", f"{tmp_path}/"),
+            ("worker_processes auto;", f"worker_processes 1; daemon off; {user}"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        config = tmp_path / "nginx.conf"
+        config.write_text(text)
+        subprocess.run([program, "-t", "-q", "-c", str(config)], check=True)
+        processes.append(subprocess.Popen([program, "-c", str(config)]))
+        while not socket_path.exists():
+            assert processes[0].poll() is None
+        return str(socket_path)
+
+    yield starter
+    for process in processes:
+        process.terminate()
+        assert process.wait(30) == 0
+    errors = tmp_path / "error.log"
+    if errors.exists():
+        assert not [
+            line
+            for line in errors.read_text().splitlines()
+            if "[error]" in line or "[alert]" in line
+        ]
+
+
+class UnixAdapter(requests.adapters.HTTPAdapter):
+    """requests over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def get_connection_with_tls_context(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        import socket
+
+        from urllib3.connection import HTTPConnection
+        from urllib3.connectionpool import HTTPConnectionPool
+
+        path = self.path
+
+        class Connection(HTTPConnection):
+            def connect(self) -> None:
+                self.sock = socket.socket(socket.AF_UNIX)
+                self.sock.connect(path)
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        return Pool("localhost")
+
+
+@pytest.mark.parametrize("upstream", ["tcp", "unix"])
+def test_django_behind_nginx(
+    start: Start, nginx: Callable[[str], str], tmp_path: Path, upstream: str
+) -> None:
+    path = tmp_path / "back.sock"
+    server = start("-w", "2", "-b", "127.0.0.1:0", "-b", f"unix:{path}", "django_site")
+    server.wait_for("is ready", count=2)
+    front = nginx(f"127.0.0.1:{server.port}" if upstream == "tcp" else f"unix:{path}")
+    with requests.Session() as session:
+        session.mount("http://", UnixAdapter(front))
+        original = requests.Session
+        requests.Session = lambda: session  # type: ignore[misc,assignment]
+        try:
+            exercise_django("http://localhost")
+        finally:
+            requests.Session = original  # type: ignore[misc]
+    # Through reloads nginx keeps its connections, and no request is lost.
+    with requests.Session() as session:
+        session.mount("http://", UnixAdapter(front))
+        for generation in range(2, 5):
+            assert session.get("http://localhost/", timeout=30).text == "django"
+            server.reload(generation)
+            assert session.get("http://localhost/", timeout=30).text == "django"

@@ -1,0 +1,695 @@
+"""The master: replaces, reloads, stops, and dies, with real processes and under load."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command.harness import (
+    APPS,
+    COMMAND,
+    Client,
+    Server,
+    children,
+    clean_environ,
+    descriptors,
+    wait_for_death,
+)
+from tests.command.load import Load
+
+Start = Callable[..., Server]
+PLAIN = (APPS / "plain.py").read_text()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A directory with an application that a test can change."""
+    (tmp_path / "site.py").write_text(PLAIN)
+    (tmp_path / "shop.py").write_text(PLAIN)
+    return tmp_path
+
+
+# ---- deaths
+
+
+def test_a_killed_worker_is_replaced_and_only_its_requests_are_lost(start: Start) -> None:
+    server = start("-w", "4", "plain", errors=("died: SIGKILL",))
+    server.wait_for("is ready", count=4)
+    with Load(server.port) as load:
+        for kills in range(1, 11):
+            load.wait_for(50)
+            victim = server.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            server.wait_for("died: SIGKILL", count=kills)
+            load.wait_for(50)
+        outcomes = load.stop()
+    lost = outcomes["lost"] + outcomes["closed"]
+    assert lost <= 10 * 4, outcomes  # no more than the connections that the dead held
+    assert set(outcomes) <= {200, "lost", "closed"}, outcomes
+    server.wait_for("is ready", count=14)
+    assert len(server.workers()) == 4
+
+
+def test_the_log_says_how_and_in_which_request_a_worker_died(start: Start) -> None:
+    server = start("plain", errors=("died:",))
+    with server.connect() as client:
+        client.send(b"GET /exit HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.rest() == b""
+    line = server.wait_for("died: ")[0].string
+    assert "exit status 7" in line
+    assert "in the request 'GET /exit HTTP/1.1'" in line
+    server.wait_for("is ready", count=2)
+    with server.connect() as client:
+        client.send(b"GET /kill HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.rest() == b""
+    assert server.wait_for("died: SIGSEGV")
+    server.wait_for(r"plain.py.* in do_kill")  # faulthandler's stack
+    server.wait_for("is ready", count=3)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.wait_for("died: SIGKILL .*between requests")
+
+
+def test_workers_die_with_their_master_also_stopped_and_hung_ones(start: Start) -> None:
+    server = Server("-w", "4", "-b", "127.0.0.1:0", "plain").up()
+    server.wait_for("is ready", count=4)
+    workers = server.workers()
+    with server.connect() as client:
+        client.send(b"GET /spin HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.wait_for("^spinning")
+        os.kill(workers[1], signal.SIGSTOP)
+        began = time.monotonic()
+        server.process.kill()
+        assert all(wait_for_death(pid, 1.0) for pid in workers)
+        assert time.monotonic() - began < 1.0
+    server.wait()
+    again = start("-b", f"127.0.0.1:{server.port}", "plain")
+    assert again.get() == (200, b"hello")
+
+
+def test_a_crash_loop_is_slow_and_ends_by_itself(start: Start, app: Path) -> None:
+    (app / "shop.py").write_text(PLAIN)
+    server = start("-w", "2", "shop", cwd=app, errors=("died:", "could not boot"))
+    server.wait_for("is ready", count=2)
+    (app / "shop.py").write_text("raise RuntimeError('broken while it runs')\n")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.wait_for("could not boot; it is replaced in", count=2)
+    assert server.get("/hello") == (200, b"hello")
+    assert server.log.count("Traceback") == 1
+    (app / "shop.py").write_text(PLAIN)
+    server.wait_for("is ready", count=3)
+    assert len(server.workers()) == 2
+
+
+# ---- stuck calls
+
+
+@pytest.mark.parametrize(("route", "where"), [("spin", "do_spin"), ("sleep", "do_sleep")])
+def test_a_stuck_call_is_ended_with_its_stack_in_the_log(
+    start: Start, route: str, where: str
+) -> None:
+    server = start("-w", "2", "-t", "1", "plain", errors=("longer than `timeout`",))
+    server.wait_for("is ready", count=2)
+    began = time.monotonic()
+    with server.connect() as client:
+        client.send(f"GET /{route} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        assert client.rest() == b""
+    assert 1.0 <= time.monotonic() - began < 3.0
+    line = server.wait_for("longer than `timeout`")[0].string
+    assert f"'GET /{route} HTTP/1.1'" in line
+    server.wait_for(rf'File ".*plain.py", line \d+ in {where}')
+    server.wait_for("is ready", count=3)
+    assert server.get() == (200, b"hello")
+
+
+def test_a_call_that_holds_the_gil_is_ended_too(start: Start) -> None:
+    server = start("-t", "1", "stuck_in_c", errors=("longer than `timeout`",))
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.rest() == b""
+    server.wait_for(r'File ".*stuck_in_c.py", line \d+ in application')
+
+
+def test_streams_and_uploads_that_make_progress_are_not_stuck(start: Start) -> None:
+    server = start("-t", "1", "slow_stream")
+    with server.connect() as client:
+        status, body = client.get("/")
+        assert (status, len(body)) == (200, 15)
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n")
+        for _ in range(20):
+            client.send(b"x" * 100000)
+            select_nothing(0.1)
+        assert client.response().status == 200
+
+
+def select_nothing(seconds: float) -> None:
+    """A slow client: the pause is what is tested."""
+    import select
+
+    select.select([], [], [], seconds)
+
+
+def test_nobody_is_killed_after_the_master_was_stopped(start: Start, tmp_path: Path) -> None:
+    server = start("-t", "1", "plain")
+    flag = tmp_path / "flag"
+    with server.connect() as client:
+        os.kill(server.pid, signal.SIGSTOP)
+        client.send(f"GET /wait?{flag} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        select_nothing(2.5)
+        os.kill(server.pid, signal.SIGCONT)
+        select_nothing(0.2)
+        flag.touch()
+        assert client.response().status == 200
+    assert "longer than" not in server.log
+
+
+# ---- reload
+
+
+@pytest.mark.parametrize("boot", [0.0, 0.3])
+def test_hup_under_load_loses_nothing(start: Start, app: Path, boot: float) -> None:
+    """Busy clients lose nothing: the answer on a connection that must end says so."""
+    (app / "shop.py").write_text(f"import time\ntime.sleep({boot})\n{PLAIN}")
+    server = start("-w", "2", "shop", cwd=app)
+    server.wait_for("is ready", count=2)
+    with Load(server.port) as load:
+        for generation in range(2, 8):
+            load.wait_for(20)
+            server.reload(generation)
+        load.wait_for(20)
+        outcomes = load.stop()
+    assert set(outcomes) == {200}, outcomes
+    assert server.get("/generation") == (200, b"7")
+
+
+def test_hup_takes_up_new_code(start: Start, app: Path) -> None:
+    server = start("-w", "2", "shop", cwd=app)
+    (app / "shop.py").write_text(PLAIN.replace('b"hello"', 'b"new"'))
+    server.reload(2)
+    assert server.get() == (200, b"new")
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("def application(:\n", "SyntaxError"),
+        ("import not_installed\n", "No module named 'not_installed'"),
+        ("application = 5\n", "must be callable"),
+        ("import os\nos._exit(9)\n", "ended with exit status 9"),
+    ],
+)
+def test_hup_with_a_broken_application_under_load_keeps_the_old_one(
+    start: Start, app: Path, code: str, part: str
+) -> None:
+    server = start("-w", "3", "shop", cwd=app, errors=("reload refused",))
+    server.wait_for("is ready", count=3)
+    before = server.workers()
+    (app / "shop.py").write_text(code)
+    with Load(server.port) as load:
+        for count in range(1, 5):
+            server.signal("HUP")
+            server.wait_for("reload refused", count=count)
+            load.wait_for(20)
+        outcomes = load.stop()
+    assert set(outcomes) == {200}, outcomes
+    assert server.workers() == before
+    assert part in server.log
+    line = server.wait_for("reload refused")[0].string
+    assert "generation 1 goes on serving unchanged" in line
+    (app / "shop.py").write_text(PLAIN)
+    server.reload(2)
+    assert server.get() == (200, b"hello")
+
+
+def test_hup_with_an_application_that_hangs(start: Start, app: Path) -> None:
+    server = start("--boot-timeout", "1", "shop", cwd=app, errors=("reload refused",))
+    before = server.workers()
+    (app / "shop.py").write_text("import time\ntime.sleep(600)\n")
+    server.signal("HUP")
+    assert "`boot_timeout`" in server.wait_for("reload refused")[0].string
+    assert server.workers() == before
+    assert server.get() == (200, b"hello")
+
+
+def test_hup_reads_the_settings_anew(start: Start, app: Path) -> None:
+    config = app / "f.toml"
+    config.write_text('app = "shop"\nworkers = 1\n')
+    server = start("-c", str(config), cwd=app, errors=("reload refused",))
+    config.write_text('app = "shop"\nworkers = 3\nenv = ["COLOUR=blue"]\n')
+    server.reload(2)
+    assert server.get("/environ?COLOUR") == (200, b"blue")
+    assert len(server.workers()) == 3
+    before = server.workers()
+    config.write_text('app = "shop"\nwrokers = 3\ntimeout = -1\n')
+    server.signal("HUP")
+    server.wait_for("reload refused")
+    server.wait_for("did you mean workers?")
+    server.wait_for("timeout: -1 is not a time")
+    assert server.workers() == before
+
+
+def test_hup_can_change_the_addresses(start: Start, app: Path) -> None:
+    config = app / "f.toml"
+
+    def write(*addresses: str) -> None:
+        text = ", ".join(f'"{address}"' for address in addresses)
+        config.write_text(f'app = "shop"\nbind = [{text}]\n')
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = f"127.0.0.1:{taken.getsockname()[1]}"
+        write("127.0.0.1:0", f"unix:{app}/one")
+        server = start("-c", str(config), cwd=app, bind=None, errors=("reload refused",))
+        write("127.0.0.1:0", f"unix:{app}/two", busy)
+        server.signal("HUP")
+        assert f"cannot listen on {busy}" in server.wait_for("cannot listen")[0].string
+        assert not (app / "two").exists()
+    write("127.0.0.1:0", f"unix:{app}/two")
+    server.reload(2)
+    assert not (app / "one").exists()
+    with unix_client(app / "two") as client:
+        assert client.get() == (200, b"hello")
+    assert server.get() == (200, b"hello")
+
+
+def test_many_reloads_leak_no_descriptor(start: Start, app: Path) -> None:
+    server = start(
+        "-w", "2", "--error-logfile", str(app / "log"), "--access-logfile", str(app / "access"),
+        "-p", str(app / "pid"), "shop", cwd=app, up=False,
+    )  # fmt: skip
+    tail = Tail(app / "log")
+    tail.wait_for("serves shop")
+    tail.wait_for("gen 1 .*is ready", 2)
+    before = descriptors(server.pid)
+    for generation in range(2, 12):
+        server.signal("HUP")
+        tail.wait_for(f"reloaded, generation {generation} serves")
+    tail.wait_for("has left", 20)
+    assert descriptors(server.pid) == before
+    config = app / "shop.py"
+    config.write_text("broken(")
+    server.signal("HUP")
+    tail.wait_for("reload refused")
+    assert descriptors(server.pid) == before
+
+
+class Tail:
+    """Waits for lines in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def wait_for(self, pattern: str, count: int = 1) -> None:
+        while True:
+            text = self.path.read_text() if self.path.exists() else ""
+            if len(re.findall(pattern, text)) >= count:
+                return
+            time.sleep(0.01)
+
+
+# ---- stopping
+
+
+@pytest.mark.parametrize("idle", [0, 5])
+def test_term_answers_running_requests(start: Start, tmp_path: Path, idle: int) -> None:
+    server = start("plain")
+    flag = tmp_path / "flag"
+    others = [server.connect() for _ in range(idle)]
+    assert all(client.get()[0] == 200 for client in others)
+    with server.connect() as client, server.connect() as waiting:
+        client.send(f"GET /wait?{flag} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        server.wait_for("^waiting")
+        waiting.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.signal("TERM")
+        server.wait_for("TERM: stopping")
+        flag.touch()
+        assert client.response().content == b"waited"  # type: ignore[attr-defined]
+        assert waiting.response().content == b"hello"  # type: ignore[attr-defined]
+        # The order to leave is read between two calls: an answer after it announces the close.
+        client.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.response().getheader("Connection") == "close"
+        assert client.rest() == b""
+    assert server.wait() == 0
+    for item in others:
+        assert item.rest() == b""
+        item.socket.close()
+
+
+def test_term_answers_requests_that_wait_to_be_accepted(start: Start, tmp_path: Path) -> None:
+    server = start("plain")
+    flag = tmp_path / "flag"
+    with server.connect() as client:
+        client.send(f"GET /wait?{flag} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        server.wait_for("^waiting")
+        queued = [server.connect() for _ in range(50)]
+        for item in queued:
+            item.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.signal("TERM")
+        server.wait_for("TERM: stopping")
+        flag.touch()
+        assert client.response().status == 200
+        for item in queued:
+            assert item.response().content == b"hello"  # type: ignore[attr-defined]
+            item.socket.close()
+    assert server.wait() == 0
+
+
+def test_term_kills_what_does_not_finish(start: Start) -> None:
+    server = start("--graceful-timeout", "1", "plain")
+    with server.connect() as client:
+        client.send(b"GET /sleep HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.wait_for("^sleeping")
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert 0.9 < time.monotonic() - began < 3.0
+    server.wait_for("did not finish its requests within `graceful_timeout`")
+
+
+@pytest.mark.parametrize("name", ["INT", "QUIT"])
+def test_int_and_quit_stop_soon(start: Start, name: str) -> None:
+    server = start("plain")
+    with server.connect() as client:
+        client.send(b"GET /sleep HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.wait_for("^sleeping")
+        began = time.monotonic()
+        assert server.stop(name) == 0
+        assert time.monotonic() - began < 3.0
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_master_alone(start: Start, tmp_path: Path) -> None:
+    """The terminal signals a whole process group; the workers are not in it."""
+    server = start("-w", "2", "plain", process_group=0)
+    server.wait_for("is ready", count=2)
+    assert {os.getpgid(pid) for pid in server.workers()} == set(server.workers())
+    os.killpg(server.pid, signal.SIGINT)
+    assert server.wait() == 0
+
+
+def test_term_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) -> None:
+    for milliseconds in range(0, 200, 8):
+        process = subprocess.Popen(
+            [COMMAND, "-w", "2", "-b", "127.0.0.1:0", "plain"],
+            cwd=APPS, env=clean_environ(), stderr=subprocess.PIPE,
+        )  # fmt: skip
+        select_nothing(milliseconds / 1000)
+        pids = children(process.pid)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+        assert all(wait_for_death(pid, 1.0) for pid in pids)
+        assert b"Traceback" not in errors
+
+
+def test_a_worker_that_is_signalled_like_its_master_leaves_in_peace(start: Start) -> None:
+    """A service manager may signal the whole cgroup."""
+    server = start("-w", "2", "plain", errors=("died: exit status 0",))
+    server.wait_for("is ready", count=2)
+    before = server.workers()
+    for _ in range(20):
+        # All at once: their handlers interrupt each other.
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+            for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH"):
+                os.kill(pid, getattr(signal, f"SIG{name}"))
+            os.kill(pid, signal.SIGCONT)
+    assert [server.get() for _ in range(20)] == [(200, b"hello")] * 20
+    assert server.workers() == before
+    for pid in (server.pid, *server.workers()):
+        os.kill(pid, signal.SIGTERM)
+    assert server.wait() == 0
+
+
+# ---- signals
+
+
+def test_ttin_ttou_and_winch(start: Start) -> None:
+    server = start("plain")
+    server.signal("TTIN")
+    server.wait_for("from 1 to 2 workers")
+    server.wait_for("is ready", count=2)
+    server.signal("TTOU")
+    server.wait_for("from 2 to 1 workers")
+    server.wait_for("has left")
+    assert len(server.workers()) == 1
+    server.signal("TTOU")
+    server.wait_for("1 workers are the bound")
+    server.signal("WINCH")
+    server.wait_for("has left", count=2)
+    assert server.workers() == []
+    server.signal("TTIN")
+    server.wait_for("is ready", count=3)
+    assert server.get() == (200, b"hello")
+
+
+@pytest.mark.parametrize("faulthandler", ["", "1"])
+def test_a_storm_of_signals_loses_none_that_matters(start: Start, faulthandler: str) -> None:
+    server = start("-w", "2", "plain", env={"PYTHONFAULTHANDLER": faulthandler})
+    names = ("HUP", "USR1", "TTIN", "TTOU", "CHLD", "HUP")
+    for number in range(1000):
+        server.signal(names[number % len(names)])
+    for name in ("STOP", *names, "WINCH", "TTIN", "CONT", "TERM"):
+        server.signal(name)
+    assert server.wait() == 0
+
+
+def test_usr1_reopens_the_logs(start: Start, tmp_path: Path) -> None:
+    access, error = tmp_path / "access", tmp_path / "error"
+    server = start(
+        "-w", "2", "--access-logfile", str(access), "--error-logfile", str(error), "plain", up=False
+    )
+    tail = Tail(error)
+    tail.wait_for("is ready", 2)
+    address = re.search(r"http://127.0.0.1:(\d+)", error.read_text())
+    assert address is not None
+    server.port = int(address[1])
+    with Load(server.port) as load:
+        for number in range(10):
+            load.wait_for(50)
+            access.rename(tmp_path / f"access.{number}")
+            error.rename(tmp_path / f"error.{number}")
+            server.signal("USR1")
+            tail.wait_for("the log files are open anew")
+        load.wait_for(50)
+        outcomes = load.stop()
+    assert server.stop() == 0
+    lines = [line for path in tmp_path.glob("access*") for line in path.read_text().splitlines()]
+    assert len(lines) == sum(outcomes.values())
+    assert all(line.endswith('"GET /hello HTTP/1.1" 200 5 "-" "-"') for line in lines)
+
+
+def test_max_requests_replaces_workers_and_loses_nothing(start: Start) -> None:
+    server = start("-w", "2", "--max-requests", "50", "--max-requests-jitter", "10", "plain")
+    with Load(server.port) as load:
+        server.wait_for("has left", count=8)
+        outcomes = load.stop()
+    assert set(outcomes) == {200}, outcomes
+
+
+# ---- what it holds
+
+
+def test_the_pid_file(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getpid()}\n")  # of a live process that is no forkserve
+    server = start("-p", str(path), "plain")
+    assert path.read_text() == f"{server.pid}\n"
+    second = Server("-b", "127.0.0.1:0", "-p", str(path), "plain")
+    assert second.wait() == 1
+    assert f"another forkserve (pid {server.pid}) holds the pid file" in second.log
+    assert server.get() == (200, b"hello")
+    assert path.read_text() == f"{server.pid}\n"
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_a_failed_start_leaves_no_pid_file(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    server = Server("-b", "127.0.0.1:0", "-p", str(path), "missing_module")
+    assert server.wait() == 3
+    assert not path.exists()
+
+
+def unix_client(path: Path) -> Client:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(str(path))
+    return Client(sock)
+
+
+def test_unix_sockets(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    server = start("-b", f"unix:{path},mode=640", "plain")
+    assert path.stat().st_mode & 0o777 == 0o640
+    with unix_client(path) as client:
+        assert client.get() == (200, b"hello")
+        assert client.get("/environ?REMOTE_ADDR") == (200, b"")
+        assert client.get("/environ?SERVER_NAME") == (200, b"localhost")
+    second = Server("-b", f"unix:{path}", "plain")
+    assert second.wait() == 1
+    assert "another server is listening there" in second.log
+    with unix_client(path) as client:
+        assert client.get() == (200, b"hello")
+    assert server.stop() == 0
+    assert not path.exists()
+    path.write_text("precious")
+    third = Server("-b", f"unix:{path}", "plain")
+    assert third.wait() == 1
+    assert "is not a socket" in third.log
+    assert path.read_text() == "precious"
+
+
+def test_ipv6_and_several_addresses(start: Start) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = start("-b", "127.0.0.1:0", "-b", "[::1]:0", "plain")
+    port = int(server.wait_for(r"http://\[::1\]:(\d+)")[0][1])
+    with Client(socket.create_connection(("::1", port), timeout=30)) as client:
+        assert client.get("/environ?REMOTE_ADDR") == (200, b"::1")
+    assert server.get() == (200, b"hello")
+
+
+def test_inherited_descriptors(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = start("-b", f"fd://{listener.fileno()}", "plain", pass_fds=[listener.fileno()])
+        assert server.port == listener.getsockname()[1]
+        assert server.get() == (200, b"hello")
+        server.reload(2)
+        assert server.get() == (200, b"hello")
+    missing = Server("-b", "fd://77", "plain")
+    assert missing.wait() == 1
+    assert "no such descriptor was handed to this process" in missing.log
+
+
+SYSTEMD = """
+import os, socket, sys
+fd = int(sys.argv[1])
+os.dup2(fd, 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="x")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_systemd(start: Start, tmp_path: Path) -> None:
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(30)
+    (tmp_path / "shop.py").write_text(f"import time\ntime.sleep(0.3)\n{PLAIN}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-c", SYSTEMD, str(listener.fileno()), COMMAND, "shop"],
+            env={**clean_environ(), "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.PIPE,
+        )  # fmt: skip
+        # A client that connects before the server runs is served: the socket was there.
+        with Client(socket.create_connection(listener.getsockname(), timeout=30)) as client:
+            assert client.get("/hello") == (200, b"hello")
+            assert client.get("/environ?LISTEN_FDS") == (200, b"None")
+            assert client.get("/environ?NOTIFY_SOCKET") == (200, b"None")
+        assert notify.recv(4096).startswith(b"READY=1")
+        assert time.monotonic() - began > 0.3
+        process.terminate()
+        assert notify.recv(4096).startswith(b"STOPPING=1")
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        process.stderr.close()
+        # The socket is the service manager's, and lives on.
+        socket.create_connection(listener.getsockname()).close()
+    notify.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_privileges_are_dropped_for_good(start: Start) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o777)
+        access = place / "access"
+        # An application that imports nothing new: nobody may not be able to read this Python.
+        (place / "bare.py").write_text((APPS / "bare.py").read_text())
+        server = start(
+            "-u", "nobody", "-g", "nogroup", "-m", "077", "--access-logfile", str(access),
+            "-b", "127.0.0.1:0", "-b", f"unix:{place}/socket,user=nobody,group=nogroup,mode=600",
+            "bare", cwd=place,
+        )  # fmt: skip
+        identity = "(65534, 65534, 65534) (65534, 65534, 65534) [65534] 077"
+        assert server.get() == (200, identity.encode())
+        found = (place / "socket").stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65534, 0o600)
+        assert Path(f"/proc/{server.pid}").stat().st_uid == 0
+        assert access.stat().st_uid == 65534
+        # After a rotation the worker can open the new file, which root has made.
+        access.rename(place / "old")
+        server.signal("USR1")
+        server.wait_for("open anew")
+        while not access.read_text():
+            assert server.get()[0] == 200
+        assert access.stat().st_uid == 65534
+        assert server.stop() == 0
+
+
+def test_running_out_of_descriptors_kills_nobody(start: Start) -> None:
+    server = start("plain", errors=("no connection can be accepted",))
+    worker = server.workers()[0]
+    subprocess.run(["prlimit", "--pid", str(worker), "--nofile=40:40"], check=True)
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    server.wait_for("no connection can be accepted: Too many open files")
+    before = cpu_seconds(worker)
+    select_nothing(1.0)
+    assert cpu_seconds(worker) - before < 0.2
+    assert server.log.count("no connection can be accepted") == 1
+    for client in clients:
+        client.close()
+    assert server.get() == (200, b"hello")
+    assert server.workers() == [worker]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_oldest_idle_connection_makes_room(start: Start) -> None:
+    server = start("--worker-connections", "50", "plain")
+    clients = [server.connect() for _ in range(50)]
+    for client in clients:
+        assert client.get()[0] == 200
+    assert server.get() == (200, b"hello")
+    assert clients[0].rest() == b""
+    assert clients[-1].get() == (200, b"hello")
+    for client in clients:
+        client.socket.close()
+
+
+def test_an_idle_server_uses_no_processor(start: Start) -> None:
+    server = start("-w", "2", "plain")
+    server.wait_for("is ready", count=2)
+    clients = [server.connect() for _ in range(20)]
+    assert all(client.get()[0] == 200 for client in clients)
+    pids = (server.pid, *server.workers())
+    switches = [context_switches(pid) for pid in pids]
+    select_nothing(2.0)
+    assert (
+        max(
+            after - before
+            for before, after in zip(switches, map(context_switches, pids), strict=True)
+        )
+        <= 2
+    )
+    for client in clients:
+        client.socket.close()
+
+
+def context_switches(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[0])
