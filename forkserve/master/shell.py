@@ -11,19 +11,19 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 from forkserve import __version__
 from forkserve.errors import ForkserveError
 from forkserve.master import story
+from forkserve.master.generation import Generation, close_unshared, log_owner, open_generation
 from forkserve.master.roster import ROWS, Phase
-from forkserve.master.spawn import Generation, Seat, fork_worker
+from forkserve.master.spawn import Seat, fork_worker
 from forkserve.master.story import Action, Event, Plan
 from forkserve.master.supervisor import Supervisor
 from forkserve.net.address import FdAddress
-from forkserve.net.listeners import clipped_backlog, open_listeners
+from forkserve.net.listeners import clipped_backlog
 from forkserve.net.systemd import Notifier
-from forkserve.ops.logs import LEVELS, LogFile, error_log
+from forkserve.ops.logs import LEVELS, error_log
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
@@ -80,10 +80,10 @@ class Shell:
             self._pid_file = PidFile(self._settings.pid)
             self._pid_file.acquire()
         try:
-            generation = self._open_generation(1, self._settings)
+            generation = open_generation(1, self._settings, self._inherited, None)
             self._take_up(generation)
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
-            self._signals.listen(SIGNALS)
+            self._signals.listen(_signals_to_hear())
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()
@@ -233,7 +233,11 @@ class Shell:
         generation = self._generations[action.generation]
         try:
             pid, channel = fork_worker(
-                generation, action.slot, row, self._enter_worker, self._let_go
+                generation,
+                action.slot,
+                row,
+                self._enter_worker,
+                lambda: self._let_go(generation),
             )
         except OSError as error:
             reason = f"{error.strerror}. Is a limit of processes, of descriptors or of memory hit?"
@@ -245,9 +249,13 @@ class Shell:
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._events.append(story.Forked(action.serial, pid))
 
-    def _let_go(self) -> None:
-        """In a forked child: give up what is the master's, before signals are let through."""
+    def _let_go(self, own: Generation) -> None:
+        """In a forked child of generation ``own``: give up what is the master's alone, and the
+        sockets of another generation, or they would stay open when that one ends."""
         reset(SIGNALS)
+        del self._generations[own.number]
+        for other in self._generations.values():
+            close_unshared(other, [own])
         self._signals.close()
         self._epoll.close()
         for channel in self._channels.values():
@@ -272,28 +280,13 @@ class Shell:
     def _load(self, number: int) -> None:
         """Read the settings, and open what they need beyond what is open."""
         try:
-            generation = self._open_generation(number, self._read_settings())
+            current = self._generations[self._supervisor.generation]
+            generation = open_generation(number, self._read_settings(), self._inherited, current)
         except ForkserveError as error:
             self._events.append(story.SettingsRefused(str(error)))
             return
         self._generations[number] = generation
         self._events.append(story.SettingsLoaded(plan_of(generation.settings)))
-
-    def _open_generation(self, number: int, settings: Settings) -> Generation:
-        """Open logs and sockets, or take over those that are open. Raises ForkserveError."""
-        current = self._generations.get(self._supervisor.generation)
-        with ExitStack() as opened:
-            error_file = _log_file(settings, settings.error_logfile, 2, current, opened)
-            access_file = None
-            if settings.access_logfile is not None:
-                access_file = _log_file(settings, settings.access_logfile, 1, current, opened)
-            listeners = open_listeners(
-                self._inherited or settings.bind,
-                settings.backlog,
-                current.listeners if current else (),
-            )
-            opened.pop_all()
-        return Generation(number, settings, listeners, error_file, access_file)
 
     def _take_up(self, generation: Generation) -> None:
         """``generation`` is in force, for the master too."""
@@ -312,15 +305,8 @@ class Shell:
 
     def _release(self, generation: Generation) -> None:
         """Close what no generation uses any more."""
-        kept = list(self._generations.values())
-        for listener in generation.listeners:
-            if not any(listener in other.listeners for other in kept):
-                listener.unlink()
-                listener.close()
-        files = {id(file) for other in kept for file in (other.error_file, other.access_file)}
-        for file in (generation.error_file, generation.access_file):
-            if file is not None and id(file) not in files:
-                file.close()
+        for listener in close_unshared(generation, list(self._generations.values())):
+            listener.unlink()
 
     def _reopen_logs(self) -> None:
         for generation in self._generations.values():
@@ -328,7 +314,7 @@ class Shell:
             for file in (generation.error_file, generation.access_file):
                 if file is not None:
                     try:
-                        file.open(*_owner(settings))
+                        file.open(*log_owner(settings))
                     except OSError as error:
                         self._log.error(
                             "USR1: %s cannot be opened (%s); the file that was open stays in use",
@@ -336,41 +322,12 @@ class Shell:
                         )  # fmt: skip
 
 
+def _signals_to_hear() -> list[signal.Signals]:
+    """SIGNALS; but in a terminal WINCH says that somebody resizes the window, and no more."""
+    terminal = any(os.isatty(fd) for fd in range(3))
+    return [number for number in SIGNALS if not (terminal and number == signal.SIGWINCH)]
+
+
 def plan_of(settings: Settings) -> Plan:
     """What the supervisor needs of the settings."""
     return Plan(settings.workers, settings.boot_timeout, settings.graceful_timeout)
-
-
-def _owner(settings: Settings) -> tuple[int, int]:
-    """Whom the log files must belong to, so that the workers can open them again."""
-    uid = -1 if settings.user is None else settings.user
-    return uid, -1 if settings.group is None else settings.group
-
-
-def _log_file(
-    settings: Settings,
-    path: str,
-    standard_stream: int,
-    current: Generation | None,
-    opened: ExitStack,
-) -> LogFile:
-    """Open a log, or take over the one that is open. Raises ForkserveError.
-
-    What is opened anew is closed by ``opened``, unless it is told otherwise.
-    """
-    path = path if path == "-" else os.path.abspath(path)
-    existing = None
-    if current is not None:
-        existing = current.error_file if standard_stream == 2 else current.access_file
-    if existing is not None and existing.path == path:
-        return existing
-    file = LogFile(path, standard_stream)
-    try:
-        file.open(*_owner(settings))
-        opened.callback(file.close)
-    except OSError as error:
-        raise ForkserveError(
-            f"cannot open the log {path}: {error.strerror}. Its directory must exist, and this "
-            "user must be able to write it"
-        ) from None
-    return file

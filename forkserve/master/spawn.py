@@ -2,28 +2,15 @@
 
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from forkserve.net.listeners import Listener
-from forkserve.ops.logs import LogFile
+from forkserve.master.generation import Generation
 from forkserve.ops.scoreboard import Row
 from forkserve.proc import signals
 from forkserve.proc.channel import Channel
-from forkserve.settings import Settings
 
 _EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: our own fault
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What all workers of one generation share."""
-
-    number: int
-    settings: Settings
-    listeners: Sequence[Listener]
-    error_file: LogFile
-    access_file: LogFile | None
 
 
 @dataclass(frozen=True, slots=True)

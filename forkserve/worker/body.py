@@ -13,7 +13,7 @@ from forkserve.http.body import decoder_for
 from forkserve.http.errors import ProtocolError
 from forkserve.http.framing import CHUNKED, RequestFraming
 from forkserve.worker.service import Service
-from forkserve.wsgi.input import BodyError, body_file
+from forkserve.wsgi.input import BodyError, ClientDisconnected, body_file
 
 _IN_MEMORY = 65536
 _PIECES = 64  # a body that comes octet by octet may not take its weight in objects
@@ -110,7 +110,9 @@ class RequestBody:
         return io.BytesIO(b"".join(self._pieces))
 
     def discard(self) -> None:
-        """The response is over: free what was collected, whoever still holds ``wsgi.input``."""
+        """The response is over. Whoever still holds ``wsgi.input`` reads no more from here: the
+        connection's next octets are those of the next request."""
+        self._error = self._error or ClientDisconnected("the response to this request is over")
         if self._file is not None:
             self._file.close()
 

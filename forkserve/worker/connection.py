@@ -200,8 +200,8 @@ class Connection(Stream):
             self._refuse(error, now)
         except OSError as error:
             self.service.log.error(
-                "a body cannot be collected in `tmp_dir`: %s. The request %r is answered with 507; "
-                "make room, or set `tmp_dir`",
+                "a body cannot be collected in `tmp_dir`: %s. The request %.200r is answered with "
+                "507; make room, or set `tmp_dir`",
                 error.strerror, self.exchange.head.line,
             )  # fmt: skip
             self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
@@ -245,11 +245,11 @@ class Connection(Stream):
         if isinstance(error, BodyError):
             status, detail = error.status, error.detail
         elif isinstance(error, InvalidResponse):
-            log.error("the response to %r cannot be sent: %s", line, error)
+            log.error("the response to %.200r cannot be sent: %s", line, error)
         elif exchange.finished:
-            log.error("after the response to %r, close() raised %s", line, _traceback(error))
+            log.error("after the response to %.200r, close() raised %s", line, _traceback(error))
         else:
-            log.error("in %r the application raised %s", line, _traceback(error))
+            log.error("in %.200r the application raised %s", line, _traceback(error))
         if exchange.finished:
             return
         if exchange.committed:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from forkserve.http.errors import InvalidResponse
 from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head
 from forkserve.http.response import ResponseEncoder
@@ -75,6 +76,8 @@ class Exchange(Sink):
 
     def send(self, block: bytes) -> None:
         """Send one block, with the head in front of the first one. Raises ClientDisconnected."""
+        if self.finished or self.aborted:
+            raise InvalidResponse("write was called after the response was over")
         if self.committed:
             data = self.encoder.block(block)
         else:
@@ -140,7 +143,7 @@ class Exchange(Sink):
             what = f"{excess} octets longer than its Content-Length: they are cut off"
         else:
             return
-        self._service.log.warning("the response to %r is %s", self.head.line, what)
+        self._service.log.warning("the response to %.200r is %s", self.head.line, what)
 
     def _report_dropped(self, names: list[str]) -> None:
         """Once a process for each field: the application will do it again every time."""
@@ -148,7 +151,7 @@ class Exchange(Sink):
             if name.lower() not in self._service.dropped_fields:
                 self._service.dropped_fields.add(name.lower())
                 self._service.log.warning(
-                    "the application sends the hop-by-hop field %s (first in the response to %r), "
-                    "which only the server can know; it is dropped, here and in later responses",
+                    "the application sends the hop-by-hop field %s (first in the response to "
+                    "%.200r), which only the server can know; it is dropped, now and later",
                     name, self.head.line,
                 )  # fmt: skip

@@ -73,7 +73,7 @@ class Server:
 
     def up(self) -> "Server":
         """Wait until it serves."""
-        found = self.wait_for(r"serves .* on (\S+)(?: (\S+))? with")[0]
+        found = self.wait_for(r"serves .* on (\S+)(?: \S+)* with")[0]
         url = found[1]
         if url.startswith("http"):
             self.url = url

@@ -262,11 +262,14 @@ def test_hup_can_change_the_addresses(start: Start, app: Path) -> None:
         text = ", ".join(f'"{address}"' for address in addresses)
         config.write_text(f'app = "shop"\nbind = [{text}]\n')
 
-    with socket.socket() as taken:
+    with socket.socket() as taken, socket.socket() as probe:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         busy = f"127.0.0.1:{taken.getsockname()[1]}"
-        write("127.0.0.1:0", f"unix:{app}/one")
+        probe.bind(("127.0.0.1", 0))
+        old = probe.getsockname()
+        probe.close()
+        write("127.0.0.1:0", f"unix:{app}/one", f"127.0.0.1:{old[1]}")
         server = start("-c", str(config), cwd=app, bind=None, errors=("reload refused",))
         write("127.0.0.1:0", f"unix:{app}/two", busy)
         server.signal("HUP")
@@ -275,6 +278,9 @@ def test_hup_can_change_the_addresses(start: Start, app: Path) -> None:
     write("127.0.0.1:0", f"unix:{app}/two")
     server.reload(2)
     assert not (app / "one").exists()
+    server.wait_for("has left")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(old)
     with unix_client(app / "two") as client:
         assert client.get() == (200, b"hello")
     assert server.get() == (200, b"hello")
@@ -446,6 +452,29 @@ def test_ttin_ttou_and_winch(start: Start) -> None:
     server.signal("TTIN")
     server.wait_for("is ready", count=3)
     assert server.get() == (200, b"hello")
+
+
+def test_resizing_the_window_of_a_terminal_retires_nobody() -> None:
+    master_end, terminal = os.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "-b", "127.0.0.1:0", "--log-level", "debug", "plain"],
+        cwd=APPS, env=clean_environ(), stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "is ready" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGWINCH)
+    process.send_signal(signal.SIGUSR1)
+    seen = []
+    while "open anew" not in (seen or [""])[-1]:
+        seen.append(process.stderr.readline())
+    assert "WINCH" not in "".join(seen)
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stderr.close()
+    os.close(master_end)
+    os.close(terminal)
 
 
 @pytest.mark.parametrize("faulthandler", ["", "1"])

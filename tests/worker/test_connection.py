@@ -801,3 +801,24 @@ def test_a_client_that_goes_away_ends_the_iteration_and_closes_it() -> None:
     assert peer.state is State.CLOSED
     assert peer.log.lines == []
     assert len(peer.accesses.seen) == 1
+
+
+def test_nothing_is_read_or_written_for_a_request_that_is_over() -> None:
+    kept: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        kept.setdefault("input", environ["wsgi.input"])
+        kept.setdefault("write", start_response("200 OK", []))
+        return [b"a", b"b"]
+
+    peer = Peer(app, buffer_body=0)
+    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+    assert peer.statuses() == [200]
+    peer.socket.send(GET)
+    with pytest.raises(OSError, match="is over"):
+        kept["input"].read()
+    with pytest.raises(Exception, match="after the response was over"):
+        kept["write"](b"smuggled")
+    peer.run()
+    assert peer.statuses() == [200]
+    assert peer.service.requests == 2

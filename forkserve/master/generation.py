@@ -1,0 +1,104 @@
+"""A generation: one load of the settings, and what it holds open.
+
+What two generations have in common (a socket of the same address, a log of the same path) is one
+object in both, so that a reload closes nothing that goes on being used.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from forkserve.errors import ForkserveError
+from forkserve.net.address import FdAddress
+from forkserve.net.listeners import Listener, open_listeners
+from forkserve.ops.logs import LogFile
+from forkserve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What all workers of one generation share."""
+
+    number: int
+    settings: Settings
+    listeners: Sequence[Listener]
+    error_file: LogFile
+    access_file: LogFile | None
+
+
+def open_generation(
+    number: int,
+    settings: Settings,
+    inherited: Sequence[FdAddress],
+    current: Generation | None,
+) -> Generation:
+    """Open logs and sockets, or take over those that ``current`` has open.
+
+    ``inherited`` sockets take the place of `bind`. Raises ForkserveError, with nothing left open
+    that was not open before.
+    """
+    with ExitStack() as opened:
+        error_file = _log_file(settings, settings.error_logfile, 2, current, opened)
+        access_file = None
+        if settings.access_logfile is not None:
+            access_file = _log_file(settings, settings.access_logfile, 1, current, opened)
+        listeners = open_listeners(
+            inherited or settings.bind, settings.backlog, current.listeners if current else ()
+        )
+        opened.pop_all()
+    return Generation(number, settings, listeners, error_file, access_file)
+
+
+def close_unshared(generation: Generation, others: Sequence[Generation]) -> list[Listener]:
+    """Close the files and sockets that ``generation`` shares with none of ``others``.
+
+    Returns the sockets.
+    """
+    files = {id(file) for other in others for file in (other.error_file, other.access_file)}
+    for file in (generation.error_file, generation.access_file):
+        if file is not None and id(file) not in files:
+            file.close()
+    closed = [
+        listener
+        for listener in generation.listeners
+        if not any(listener in other.listeners for other in others)
+    ]
+    for listener in closed:
+        listener.close()
+    return closed
+
+
+def log_owner(settings: Settings) -> tuple[int, int]:
+    """Whom the log files must belong to, so that the workers can open them again."""
+    uid = -1 if settings.user is None else settings.user
+    return uid, -1 if settings.group is None else settings.group
+
+
+def _log_file(
+    settings: Settings,
+    path: str,
+    standard_stream: int,
+    current: Generation | None,
+    opened: ExitStack,
+) -> LogFile:
+    """Open a log, or take over the one that is open. Raises ForkserveError.
+
+    What is opened anew is closed by ``opened``, unless it is told otherwise.
+    """
+    path = path if path == "-" else os.path.abspath(path)
+    existing = None
+    if current is not None:
+        existing = current.error_file if standard_stream == 2 else current.access_file
+    if existing is not None and existing.path == path:
+        return existing
+    file = LogFile(path, standard_stream)
+    try:
+        file.open(*log_owner(settings))
+        opened.callback(file.close)
+    except OSError as error:
+        raise ForkserveError(
+            f"cannot open the log {path}: {error.strerror}. Its directory must exist, and this "
+            "user must be able to write it"
+        ) from None
+    return file
