@@ -1,0 +1,40 @@
+# make run     the demonstration on port 8000
+# make test    every test
+# make check   formatting, lint, types
+# make bench   forkserve beside other servers
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.run
+	$(BIN)/forkserve --workers 4 --bind :8000 forkserve.demo:application
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check forkserve tests benchmarks
+	$(BIN)/ruff check forkserve tests benchmarks
+	$(BIN)/mypy
+
+bench: $(VENV)/.run
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# What is installed, in a virtual environment of its own. Made anew when pyproject.toml changes.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml $(VENV)/bin/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test $(VENV)/.check: $(VENV)/.%: pyproject.toml $(VENV)/bin/python
+	$(PIP) install --editable .[$*]
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""forkserve beside other servers, measured in one run. ``make bench``; see README.rst here."""
