@@ -271,6 +271,8 @@ def _check_limits(count: int, line: str, octets: int, limits: Limits) -> None:
             raise ProtocolError(400, "the request line does not begin with a method")
         status, what, size = 414, "the request line is", limits.request_line
     else:
+        if line and count > limits.fields:
+            raise ProtocolError(431, "there are more fields than the limit")
         status, what, size = 431, "a field line is", limits.field_size
     if limits.head - octets < size:
         status, what, size = 431, "the head is", limits.head - octets
@@ -278,8 +280,6 @@ def _check_limits(count: int, line: str, octets: int, limits: Limits) -> None:
         raise ProtocolError(400, "a line ends with a bare LF")
     if len(line) > size:
         raise ProtocolError(status, f"{what} longer than the limit")
-    if line and count > limits.fields:
-        raise ProtocolError(431, "there are more fields than the limit")
 
 
 def _request_line(line: str) -> tuple[str, str, str, str, int, str | None]:

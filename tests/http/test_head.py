@@ -344,6 +344,7 @@ def test_a_bare_lf_is_refused_at_once(head: bytes) -> None:
         (b"GET / HTTP/1.0\r\nA: " + b"b" * 46 + b"\r\n", 431),
         (b"GET / HTTP/1.0\r\nA: b\r\nB: " + b"b" * 46 + b"\r\n", 431),
         (b"GET / HTTP/1.0\r\n" + b"A: b\r\n" * 5 + b"\r\n", 431),
+        (b"GET / HTTP/1.0\r\n" + b"A: b\r\n" * 4 + b"A\n: b\r\n", 431),
         (b"GET / HTTP/1.0\r\n" + (b"A: " + b"b" * 44 + b"\r\n") * 4 + b"\r\n", 431),
     ],
 )
