@@ -8,13 +8,14 @@ module:make()       what a factory returns; literal arguments are passed: ``make
 import ast
 import importlib
 import os
-import traceback
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from forkserve.errors import ApplicationError
+from forkserve.errors import ApplicationError, in_a_line, traceback_of
 
 _DEFAULT_NAMES = ("application", "app")
+_OWN = (__name__, "importlib")
 
 
 def load_application(target: str) -> Callable[..., Any]:
@@ -29,11 +30,11 @@ def load_application(target: str) -> Callable[..., Any]:
         if expression:
             found = _evaluate(module, expression, target)
         else:
-            found = _default(module, target)
+            found = _default(module)
     except ApplicationError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
-        raise _failed(f"{target!r} raised {_describe(error)}", error) from None
+        raise _failed(f"{target!r} raised", error) from None
     if not callable(found):
         raise ApplicationError(
             f"{target!r} is a {type(found).__name__}, and a WSGI application must be callable"
@@ -50,20 +51,32 @@ def _import(name: str, target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ApplicationError(
-                f"there is no module {error.name!r}. It is looked for in the working directory "
-                f"({os.getcwd()}), in `pythonpath` and in the installed packages"
+                f"there is no module {error.name!r}{_hint(name)}. It is looked for in the working "
+                f"directory ({os.getcwd()}), in `pythonpath` and in the installed packages"
             ) from None
-        raise _failed(f"importing {name!r} failed: {_describe(error)}", error) from None
+        raise _failed(f"importing {name!r} failed:", error) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
-        raise _failed(f"importing {name!r} failed: {_describe(error)}", error) from None
+        raise _failed(f"importing {name!r} failed:", error) from None
 
 
-def _default(module: Any, target: str) -> Any:
+def _hint(name: str) -> str:
+    """What the name of a module that is not there may be meant to be."""
+    parent, _, last = name.rpartition(".")
+    if last == "py":
+        return f"; write {parent!r}, without the .py"
+    if last in dir(sys.modules.get(parent)):
+        return f"; did you mean {parent}:{last}?"
+    return ""
+
+
+def _default(module: Any) -> Any:
     for name in _DEFAULT_NAMES:
         if hasattr(module, name):
             return getattr(module, name)
+    where = getattr(module, "__file__", None) or "built in"
     raise ApplicationError(
-        f"the module {target!r} has neither `application` nor `app`: write {target}:NAME"
+        f"the module {module.__name__!r} ({where}) has neither `application` nor `app`: write "
+        f"{module.__name__}:NAME, if it is the module that you mean"
     )
 
 
@@ -101,18 +114,6 @@ def _look_up(module: Any, node: ast.expr, malformed: ApplicationError, target: s
         raise ApplicationError(f"{target!r}: there is no {name!r}{hint}") from None
 
 
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _failed(message: str, error: BaseException) -> ApplicationError:
-    """An error with the traceback from the application's first line on, without our own frames."""
-    frame = error.__traceback__
-    while frame is not None and (
-        frame.tb_frame.f_code.co_filename == __file__
-        or "importlib" in frame.tb_frame.f_code.co_filename
-    ):
-        frame = frame.tb_next
-    lines = traceback.format_exception(type(error), error, frame)
-    return ApplicationError(message, "".join(lines))
+    """An error with the application's own traceback."""
+    return ApplicationError(f"{message} {in_a_line(error)}", traceback_of(error, _OWN))

@@ -6,24 +6,30 @@ has to know the other.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
 
 from forkserve import __version__
 from forkserve.apploader import load_application
-from forkserve.errors import EXIT_FAILED, EXIT_OK, ApplicationError, ForkserveError, SettingsError
+from forkserve.check import check
+from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Seat
+from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds
 from forkserve.ops.access import compile_format
 from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
-from forkserve.worker.main import describe, prepare_import, run_worker
+from forkserve.settings.sources import suggestion
+from forkserve.worker.main import prepare_process, run_worker
 
 # What the settings themselves cannot know to be wrong.
 _CHECKS: dict[str, Callable[[Any], object]] = {"access_logformat": compile_format}
+
+# Options of Gunicorn that have a short form only there.
+_SHORT = {"-k": "--worker-class", "-D": "--daemon"}
 
 
 def main() -> NoReturn:
@@ -33,10 +39,15 @@ def main() -> NoReturn:
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    options_metavar="[OPTIONS] MODULE:CALLABLE",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "ignore_unknown_options": True,  # they are problems like the others, all told at once
+    },
     epilog="Every option is also a key of the configuration file, and a variable FORKSERVE_NAME.",
 )
-@click.argument("app", metavar="MODULE:CALLABLE", required=False)
+@click.argument("arguments", metavar="", nargs=-1, type=click.UNPROCESSED)
 @click.option("-c", "--config", metavar="FILE", help="Configuration file (TOML).")
 @click.option("--check-config", is_flag=True, help="Check settings and application, and exit.")
 @click.option("--print-config", is_flag=True, help="Print each setting with its origin, and exit.")
@@ -45,6 +56,7 @@ def main() -> NoReturn:
 def _command(
     context: click.Context,
     /,
+    arguments: tuple[str, ...],
     config: str | None,
     check_config: bool,
     print_config: bool,
@@ -56,24 +68,27 @@ def _command(
     made. SIGHUP reloads settings and application, SIGTERM and Ctrl-C stop.
     """
     environ = dict(os.environ)
-    command_line = {
+    app, problems = _read_arguments(arguments)
+    command_line: dict[str, tuple[Any, str]] = {
         name: (list(text) if isinstance(text, tuple) else text, _origin(name))
         for name, text in given.items()
-        if text
+        if text is not None and text != ()
     }
+    if app is not None:
+        command_line["app"] = (app, "command line")
 
     def load() -> Loaded:
-        return load_settings(config, environ, command_line, _CHECKS)
+        return load_settings(config, environ, command_line, _CHECKS, problems)
 
     try:
         loaded = load()
+        status = EXIT_OK
         if print_config:
             click.echo(reference.print_config(loaded))
-            status = EXIT_OK
         elif check_config:
-            status = _check_application(loaded.settings)
+            _check(loaded.settings)
         else:
-            status = _serve(loaded.settings, lambda: load().settings)
+            status = _serve(loaded, lambda: load().settings)
     except ForkserveError as error:
         _complain(error)
         status = error.exit_status
@@ -82,14 +97,16 @@ def _command(
 
 def _add_settings(command: click.Command) -> None:
     """An option for each setting. Click hands on what was written; the settings read it."""
-    for name, (declaration, _) in declarations().items():
+    for name, (declaration, default) in declarations().items():
+        kind = declaration.kind
+        shown = " ".join(map(kind.show, default)) if kind.many else kind.show(default)
         if declaration.options:
             command.params.append(
                 click.Option(
                     [*declaration.options, name],
-                    metavar=declaration.kind.sort,
-                    multiple=declaration.kind.many,
-                    help=declaration.help,
+                    metavar=kind.sort,
+                    multiple=kind.many,
+                    help=f"{declaration.help} [{shown}]" if shown else declaration.help,
                 )
             )
 
@@ -99,23 +116,69 @@ _add_settings(_command)
 
 def _origin(name: str) -> str:
     """How a message calls the place on the command line."""
-    declaration, _ = declarations()[name]
-    return declaration.options[-1] if declaration.options else "command line"
+    return declarations()[name][0].options[-1]
+
+
+def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The application, and what is wrong: ``arguments`` is all that is no option we know."""
+    apps: list[str] = []
+    problems: list[str] = []
+    behind_unknown = False
+    for text in arguments:
+        if text.startswith("-"):
+            option = text.partition("=")[0]
+            name = _SHORT.get(option, option).lstrip("-")
+            problems.append(f"{option}: there is no such option{suggestion(name, _as_option)}")
+        elif not behind_unknown:  # else it may be the value of that
+            apps.append(text)
+        behind_unknown = text.startswith("-")
+    if len(apps) > 1:
+        problems.append(f"command line: one application is served, not {' and '.join(apps)}")
+    return (apps[0] if apps else None), problems
+
+
+def _as_option(name: str) -> str:
+    return (declarations()[name][0].options or ("MODULE:CALLABLE",))[-1]
 
 
 def _complain(error: ForkserveError) -> None:
-    problems = error.problems if isinstance(error, SettingsError) else [str(error)]
+    problems = error.problems if isinstance(error, SettingsError) else [error.report()]
     for problem in problems:
         click.echo(f"forkserve: {problem}", err=True)
     if isinstance(error, SettingsError):
         click.echo("forkserve: nothing was started. See forkserve --help", err=True)
 
 
-def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+def _serve(loaded: Loaded, read_settings: Callable[[], Settings]) -> int:
     """Be the master, until told to stop."""
-    inherited = take_listen_fds(os.environ, os.getpid())
+    settings = loaded.settings
+    inherited = _inherited(loaded.origins["bind"])
     notifier = Notifier.from_environ(os.environ)
-    return Shell(settings, read_settings, _enter_worker, inherited, notifier).run()
+    status = Shell(settings, read_settings, _enter_worker, inherited, notifier).run()
+    if status != EXIT_OK and settings.error_logfile != "-":
+        click.echo(
+            f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
+        )
+    return status
+
+
+def _inherited(origin_of_bind: str) -> list[FdAddress]:
+    """The sockets that the service manager hands in."""
+    for_pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    inherited = take_listen_fds(os.environ, os.getpid())
+    if inherited and origin_of_bind not in ("default", "PORT"):
+        click.echo(
+            f"forkserve: the sockets of LISTEN_FDS ({len(inherited)}) take the place of bind "
+            f"({origin_of_bind})",
+            err=True,
+        )
+    elif count and not inherited:
+        click.echo(
+            f"forkserve: LISTEN_FDS={count} is ignored, because LISTEN_PID is {for_pid} and this "
+            f"is process {os.getpid()}: start forkserve without a shell in between, or by exec",
+            err=True,
+        )
+    return inherited
 
 
 def _enter_worker(seat: Seat) -> int:
@@ -133,24 +196,12 @@ def _enter_worker(seat: Seat) -> int:
     )
 
 
-def _check_application(settings: Settings) -> int:
-    """Load the application in a child, which it can do no harm to. Returns the exit status."""
-    pid = os.fork()
-    if pid == 0:
-        status = EXIT_FAILED
-        try:
-            prepare_import(settings)
-            load_application(settings.app)
-            click.echo(f"the settings are sound, and the application {settings.app} loads")
-            status = EXIT_OK
-        except ForkserveError as error:
-            click.echo(f"forkserve: {describe(error)}", err=True)
-            status = error.exit_status
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
-    _, wait_status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(wait_status)
-    if code < 0:
-        raise ApplicationError(f"the application ended its process with signal {-code}")
-    return code
+def _check(settings: Settings) -> None:
+    """Say whether the application loads. Raises ForkserveError."""
+
+    def load() -> None:
+        prepare_process(settings)
+        load_application(settings.app)
+
+    check(settings, load)
+    click.echo(f"the settings are sound, and the application {settings.app} loads")

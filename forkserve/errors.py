@@ -5,6 +5,10 @@ The errors of one layer's own language (a client's malformed request, an applica
 header) are declared in that layer.
 """
 
+import errno
+import os
+import traceback
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -15,6 +19,10 @@ class ForkserveError(Exception):
     """Something that stops forkserve, or the operation at hand, and that a person has to read."""
 
     exit_status = EXIT_FAILED
+
+    def report(self) -> str:
+        """All that a person needs to know of it."""
+        return str(self)
 
 
 class SettingsError(ForkserveError):
@@ -47,3 +55,35 @@ class ApplicationError(ForkserveError):
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
+
+    def report(self) -> str:
+        return f"{self}\n{self.traceback}".rstrip("\n")
+
+
+def why_not(path: str, error: OSError) -> str:
+    """ "No such file or directory: its directory must exist", for a file that cannot be opened."""
+    advice = {
+        errno.ENOENT: ". Its directory must exist",
+        errno.ENOTDIR: ". Its directory must exist",
+        errno.EACCES: f". User {os.geteuid()} must be able to write it, and to enter its directory",
+        errno.EPERM: f". User {os.geteuid()} must be able to write it",
+        errno.ELOOP: ". It is a link, and a link that root has not made is not followed",
+        errno.ENXIO: ". It is a socket, or a pipe that nobody reads; - is the standard stream",
+        errno.EROFS: ". Its file system is read-only",
+    }
+    return f"{path}: {error.strerror}{advice.get(error.errno or 0, '')}"
+
+
+def in_a_line(error: BaseException) -> str:
+    """What a traceback ends with, without notes: "ValueError: why"."""
+    lines = traceback.format_exception_only(error)  # of a SyntaxError, indented, its place first
+    return next(line for line in lines if not line.startswith(" ")).rstrip("\n")
+
+
+def traceback_of(error: BaseException, own: tuple[str, ...]) -> str:
+    """The traceback, without the first frames as long as they are of modules that begin like one of
+    ``own``: who reads it looks for the application's."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(own):
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame)).rstrip("\n")

@@ -13,6 +13,7 @@ ROOT = Path(forkserve.__file__).parent
 ROWS = [
     ["__main__"],
     ["cli", "demo"],
+    ["check"],
     ["worker", "master"],
     ["wsgi", "ops"],
     ["settings", "apploader"],

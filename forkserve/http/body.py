@@ -35,12 +35,13 @@ _NOT_IN_TRAILERS = frozenset(
 
 
 class Decoder(Protocol):
-    """What both decoders are."""
+    """What both decoders are. ``remaining``: octets to come, None if that is not known."""
 
     finished: bool
+    remaining: int | None
 
-    def decode(self, data: bytes, start: int, into: list[bytes]) -> int:
-        """Decode what is there of ``data[start:]``: append the content, in pieces, to ``into``,
+    def decode(self, octets: bytes, start: int, into: list[bytes]) -> int:
+        """Decode what is there of ``octets[start:]``: append the content, in pieces, to ``into``,
         and return the index of the first octet that was not taken.
 
         Raises ProtocolError (400, 413, 431); the body, and the connection, cannot be read further.
@@ -60,11 +61,12 @@ class LengthDecoder:
     __slots__ = ("finished", "remaining")
 
     def __init__(self, length: int) -> None:
-        self.remaining = length
+        self.remaining: int | None = length
         self.finished = length == 0
 
-    def decode(self, data: bytes, start: int, into: list[bytes]) -> int:
-        content = data[start : start + self.remaining]
+    def decode(self, octets: bytes, start: int, into: list[bytes]) -> int:
+        assert self.remaining is not None
+        content = octets[start : start + self.remaining]
         if content:
             into.append(content)
         self.remaining -= len(content)
@@ -91,67 +93,69 @@ class ChunkedDecoder:
     """
 
     __slots__ = (
-        "_allowance", "_extensions", "_limits", "_next", "_remaining", "_trailers", "finished",
+        "_allowance", "_extensions", "_left", "_limits", "_next", "_trailers", "finished",
+        "remaining",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, max_body: int | None) -> None:
         self._limits = limits
         self._allowance = max_body
         self._next = _SIZE
-        self._remaining = 0  # octets of content left in the chunk
+        self._left = 0  # octets of content in the chunk
         self._extensions = 0  # octets of chunk extensions so far
         self._trailers = (0, 0)  # fields, octets
         self.finished = False
+        self.remaining: int | None = None
 
-    def decode(self, data: bytes, start: int, into: list[bytes]) -> int:
+    def decode(self, octets: bytes, start: int, into: list[bytes]) -> int:
         while not self.finished:
             if self._next is _CONTENT:
-                content = data[start : start + self._remaining]
+                content = octets[start : start + self._left]
                 if not content:
                     break
                 into.append(content)
                 start += len(content)
-                self._remaining -= len(content)
-                if self._remaining == 0:
+                self._left -= len(content)
+                if self._left == 0:
                     self._next = _CONTENT_END
             elif self._next is _CONTENT_END:
-                if not data.startswith(b"\r\n", start):
-                    if data[start : start + 2] in (b"", b"\r"):
+                if not octets.startswith(b"\r\n", start):
+                    if octets[start : start + 2] in (b"", b"\r"):
                         break
                     raise ProtocolError(400, "a chunk does not end where its size says")
                 start += 2
                 self._next = _SIZE
             else:
-                end = self._line_end(data, start)
+                end = self._line_end(octets, start)
                 if end is None:
                     break
-                line, start = data[start:end], end + 2
+                line, start = octets[start:end], end + 2
                 if self._next is _TRAILER:
                     self._trailer_line(line)
                 elif size := self._chunk_line(line):
                     # The usual case, all of a chunk is there, takes no further turns.
                     stop = start + size
-                    if data[stop : stop + 2] == b"\r\n":
-                        into.append(data[start:stop])
+                    if octets[stop : stop + 2] == b"\r\n":
+                        into.append(octets[start:stop])
                         start = stop + 2
                     else:
-                        self._remaining = size
+                        self._left = size
                         self._next = _CONTENT
                 else:
                     self._next = _TRAILER
         return start
 
-    def _line_end(self, data: bytes, start: int) -> int | None:
+    def _line_end(self, octets: bytes, start: int) -> int | None:
         """The index of the CRLF of the line at ``start``, None if it is yet to come."""
         if self._next is _SIZE:
             size, status, what = _CHUNK_LINE, 400, "a chunk line is longer than the limit"
         else:
             size, status, what = self._limits.field_size, 431, "a trailer is longer than the limit"
-        end = data.find(b"\r\n", start, start + size + 2)
+        end = octets.find(b"\r\n", start, start + size + 2)
         if end < 0:
-            if b"\n" in data[start : start + size + 1]:
+            if b"\n" in octets[start : start + size + 1]:
                 raise ProtocolError(400, _BARE_LF)
-            if len(data) - start > size + 1:
+            if len(octets) - start > size + 1:
                 raise ProtocolError(status, what)
             return None
         return end

@@ -132,7 +132,8 @@ def field_line(line: str) -> tuple[str, str] | None:
     Returns None for a field that must not reach an application. Raises ProtocolError(400).
     """
     name, colon, value = line.partition(":")
-    variable = _variable(name)
+    # A name that nobody uses is not remembered: clients choose it, and its length.
+    variable = _variable(name) if len(name) <= 64 else _variable.__wrapped__(name)
     value = value.strip(" \t")
     if not (variable and colon and value.isascii() and value.isprintable()):
         if not colon or variable is None or grammar.control_in_field(value):
@@ -193,12 +194,15 @@ def _what_is_wrong_with(line: str) -> str:
 def check_host(value: str) -> None:
     """Check the value of Host, or an authority. Raises ProtocolError(400).
 
-    An empty one is valid (RFC 9110 section 7.2: a target URI without an authority).
+    An empty one is valid (RFC 9110 section 7.2: a target URI without an authority), but there is no
+    port of no host.
     """
     match = grammar.host(value)
     if match is None:
         raise ProtocolError(400, "Host is malformed")
     name, port = match.groups("")
+    if not name and value:
+        raise ProtocolError(400, "Host has a port and no name")
     if len(port) > 5 or int(port or 0) > 65535:
         raise ProtocolError(400, "Host has a port above 65535")
     if name.startswith("["):
@@ -243,8 +247,7 @@ def _parse_carefully(buffer: bytes, start: int, limits: Limits) -> Head | None:
         if request is None:
             request = _request_line(line)
             continue
-        field = field_line(line)
-        if field is not None:
+        if (field := field_line(line)) is not None:
             name, value = field
             fields[name] = _join(name, fields[name], value) if name in fields else value
     if unfinished is not None:

@@ -22,7 +22,8 @@ _NEVER_KNOWN = frozenset(("set-cookie", "location", "etag", "last-modified", "co
 
 # RFC 9110 section 7.6.1 and PEP 3333 ("Other HTTP Features"): these are the server's to send.
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    "transfer-encoding upgrade".split()
 )
 
 _NONE, _LENGTH, _CHUNKED, _CLOSE = BodyFraming
@@ -105,6 +106,9 @@ class ResponseEncoder:
     def _head(self, date_line: bytes, length: int | None) -> list[bytes]:
         code, method = self.code, self._method
         if self._length is not None:
+            if length is not None and length < self._length:
+                # Known before it is too late to say so; after HEAD it does not matter.
+                self.persist = self.persist and (method == "HEAD" or code in (204, 304))
             length = self._length
         elif not length and (method == "HEAD" or code == 304):
             # It would be the length of another response (RFC 9110 section 8.6): what the
@@ -156,6 +160,11 @@ class ResponseEncoder:
         if self.missing:
             self.persist = False
         return b""
+
+    @property
+    def sated(self) -> bool:
+        """Nothing more of the body can go out, whatever the application still gives."""
+        return self._framing is _NONE or self.excess > 0
 
     @property
     def missing(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from forkserve.errors import ForkserveError
+from forkserve.errors import ForkserveError, why_not
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, open_listeners
 from forkserve.ops.logs import LogFile
@@ -86,19 +86,16 @@ def _log_file(
 
     What is opened anew is closed by ``opened``, unless it is told otherwise.
     """
-    path = path if path == "-" else os.path.abspath(path)
     existing = None
     if current is not None:
         existing = current.error_file if standard_stream == 2 else current.access_file
-    if existing is not None and existing.path == path:
-        return existing
-    file = LogFile(path, standard_stream)
     try:
+        path = path if path == "-" else os.path.abspath(path)
+        if existing is not None and existing.path == path:
+            return existing
+        file = LogFile(path, standard_stream)
         file.open(*log_owner(settings))
         opened.callback(file.close)
     except OSError as error:
-        raise ForkserveError(
-            f"cannot open the log {path}: {error.strerror}. Its directory must exist, and this "
-            "user must be able to write it"
-        ) from None
+        raise ForkserveError(f"cannot open the log {why_not(path, error)}") from None
     return file

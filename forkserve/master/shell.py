@@ -12,33 +12,34 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from forkserve import __version__
-from forkserve.errors import ForkserveError
+from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
 from forkserve.master.generation import Generation, close_unshared, log_owner, open_generation
-from forkserve.master.roster import ROWS, Phase
+from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Seat, fork_worker
 from forkserve.master.story import Action, Event, Plan
 from forkserve.master.supervisor import Supervisor
+from forkserve.master.watch import CallWatch
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import clipped_backlog
 from forkserve.net.systemd import Notifier
 from forkserve.ops.logs import LEVELS, error_log
-from forkserve.ops.scoreboard import Scoreboard
+from forkserve.ops.scoreboard import Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
 from forkserve.proc.pidfile import PidFile
-from forkserve.proc.signals import SignalQueue, describe_status, reset
+from forkserve.proc.signals import SignalQueue, describe_status, reset, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 
 SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN,
-    signal.SIGTTOU, signal.SIGWINCH, signal.SIGCHLD,
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGCHLD,
 )  # fmt: skip
 
 # Woken so much too late, the process was not running: stopped, or the machine suspended.
 _OVERSLEPT = 1.0
+_NEVER = float("inf")
 
 
 class Shell:
@@ -68,10 +69,13 @@ class Shell:
         self._channels: dict[int, Channel] = {}  # by serial
         self._by_fd: dict[int, int] = {}  # descriptor of a channel -> serial
         self._by_pid: dict[int, int] = {}  # pid -> serial
+        self._rows: dict[int, Row] = {}  # by serial
         self._generations: dict[int, Generation] = {}
+        self._current = 1  # the generation in force
+        self._watch = CallWatch()
+        self._woke = _NEVER  # when its last wait was over
         self._events: deque[Event] = deque()
         self._pid_file: PidFile | None = None
-        self._next_watch = 0.0
         self._exit_status: int | None = None
 
     def run(self) -> int:
@@ -84,6 +88,7 @@ class Shell:
             self._take_up(generation)
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
             self._signals.listen(_signals_to_hear())
+            unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()
@@ -108,36 +113,46 @@ class Shell:
 
     def _wait(self) -> None:
         """Wait for the next thing to happen, and hand it on."""
-        now = time.monotonic()
-        due = [self._next_watch]
-        if (deadline := self._supervisor.next_deadline()) is not None:
-            due.append(deadline)
-        timeout = max(0.0, min(due) - now)
-        ready = self._epoll.poll(None if timeout == float("inf") else timeout)
-        late = time.monotonic() - now - timeout
+        deadline = self._supervisor.next_deadline()
+        due = min(self._watch.next_look, _NEVER if deadline is None else deadline)
+        timeout = max(0.0, due - time.monotonic())
+        ready = self._epoll.poll(None if due == _NEVER else timeout)
+        # Since it was awake before: a process can be stopped at work too, not only while it waits.
+        woke, before = time.monotonic(), self._woke
+        self._woke = woke
+        late = woke - max(due, before)
         if late > _OVERSLEPT:
+            self._watch.forgive(self._timeouts(), late, woke)
             self._feed(story.Overslept(late))
-            self._next_watch = time.monotonic() + late
         for fd, _ in ready:
             if fd in self._by_fd:
-                self._hear(self._by_fd[fd])
+                self._converse(self._by_fd[fd])
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
             else:
                 self._feed(story.SignalCame(number))
-        self._watch_calls(time.monotonic())
+        if woke >= self._watch.next_look:
+            running = {serial: row.read() for serial, row in self._rows.items()}
+            calls = {serial: call for serial, call in running.items() if call is not None}
+            for overdue in self._watch.look(calls, self._timeouts(), woke):
+                self._feed(overdue)
         self._feed(story.Tick())
 
-    def _hear(self, serial: int) -> None:
-        """Read what a worker says."""
+    def _timeouts(self) -> list[float | None]:
+        return [generation.settings.timeout for generation in self._generations.values()]
+
+    def _converse(self, serial: int) -> None:
+        """Hear what a worker says, and say what it did not listen to before."""
         channel = self._channels[serial]
+        channel.flush()
         messages = channel.receive()
         if messages is None:
             # The worker closed its end, so it is leaving; SIGCHLD tells when it has left.
             self._epoll.unregister(channel.fileno())
             del self._by_fd[channel.fileno()]
             return
+        self._await(channel)
         for message, text in messages:
             if message is Message.READY:
                 self._feed(story.Ready(serial))
@@ -145,6 +160,19 @@ class Shell:
                 self._feed(story.BootFailed(serial, text))
             elif message is Message.DUE:
                 self._feed(story.Due(serial))
+            elif message is Message.LEAVING:
+                self._feed(story.Leaving(serial))
+
+    def _tell(self, serial: int, message: Message) -> None:
+        channel = self._channels.get(serial)
+        if channel is not None and channel.fileno() in self._by_fd:
+            channel.send(message)
+            self._await(channel)
+
+    def _await(self, channel: Channel) -> None:
+        """Wait for words of a worker; and for its ear, if it has not heard all of ours."""
+        events = select.EPOLLIN | (select.EPOLLOUT if channel.unsent else 0)
+        self._epoll.modify(channel.fileno(), events)
 
     def _reap(self) -> None:
         """Collect every child that has ended: workers, and orphans if this is process 1."""
@@ -160,35 +188,14 @@ class Shell:
                 continue
             channel = self._channels[serial]
             if channel.fileno() in self._by_fd:
-                self._hear(serial)  # its last words come before its end
+                self._converse(serial)  # its last words come before its end
             self._by_fd.pop(channel.fileno(), None)
             del self._channels[serial]
             channel.close()
-            row = self._scoreboard.row(self._supervisor.roster.workers[serial].row)
-            running = row.running
-            row.end()
-            request = None if running is None else running[1]
-            self._feed(story.Exited(serial, describe_status(status), request))
-
-    def _watch_calls(self, now: float) -> None:
-        """Report calls past their deadline, and set the time to look again.
-
-        No call that begins after this look can be overdue before now + `timeout`: so this is not
-        polling, but one look in each `timeout`, and one at each deadline.
-        """
-        if now < self._next_watch:
-            return
-        timeouts = [item.settings.timeout for item in self._generations.values()]
-        self._next_watch = now + min((t for t in timeouts if t is not None), default=float("inf"))
-        for worker in self._supervisor.roster.in_phase(Phase.SERVING, Phase.RETIRING):
-            row = self._scoreboard.row(worker.row)
-            deadline, running = row.deadline, row.running
-            if not deadline or running is None:
-                continue
-            if deadline <= now:
-                self._feed(story.CallOverdue(worker.serial, now - running[0], running[1]))
-            else:
-                self._next_watch = min(self._next_watch, deadline)
+            call = self._rows.pop(serial).read()
+            code = os.waitstatus_to_exitcode(status)
+            request = None if call is None else call.request
+            self._feed(story.Exited(serial, code, describe_status(status), request))
 
     # ---- actions
 
@@ -197,12 +204,10 @@ class Shell:
             case story.Spawn():
                 self._spawn(action)
             case story.Tell(serial=serial, message=message):
-                if serial in self._channels:
-                    self._channels[serial].send(message)
-            case story.Kill(serial=serial, signal=number):
-                pid = self._supervisor.roster.workers[serial].pid
-                assert pid > 0  # 0 would be this process group
-                os.kill(pid, number)
+                self._tell(serial, message)
+            case story.Kill(serial=serial, pid=pid, signal=number):
+                if self._by_pid.get(pid) == serial:  # else it was just collected
+                    os.kill(pid, number)
             case story.LoadSettings(generation=number):
                 self._load(number)
             case story.Commit(generation=number):
@@ -220,8 +225,8 @@ class Shell:
                 self._reopen_logs()
             case story.Notify(lines=lines):
                 self._notifier.notify(*lines)
-            case story.Announce():
-                self._announce()
+            case story.Announce(text=text, workers=count):
+                self._announce(text, count)
             case story.Log(level=level, text=text):
                 self._log.log(LEVELS[level], "%s", text)
             case story.Exit(status=status):
@@ -243,6 +248,7 @@ class Shell:
             reason = f"{error.strerror}. Is a limit of processes, of descriptors or of memory hit?"
             self._events.append(story.ForkFailed(action.serial, reason))
             return
+        self._rows[action.serial] = row
         self._channels[action.serial] = channel
         self._by_fd[channel.fileno()] = action.serial
         self._by_pid[pid] = action.serial
@@ -263,12 +269,11 @@ class Shell:
         if self._pid_file is not None:
             self._pid_file.close()
 
-    def _announce(self) -> None:
-        generation = self._generations[self._supervisor.generation]
-        count = self._supervisor.wanted
+    def _announce(self, text: str, count: int) -> None:
+        generation = self._generations[self._current]
         self._log.info(
-            "forkserve %s serves %s on %s with %d worker%s",
-            __version__,
+            "%s serves %s on %s with %d worker%s",
+            text,
             generation.settings.app,
             " ".join(listener.url for listener in generation.listeners),
             count,
@@ -278,12 +283,19 @@ class Shell:
     # ---- generations
 
     def _load(self, number: int) -> None:
-        """Read the settings, and open what they need beyond what is open."""
+        """Read the settings, and open what they need beyond what is open.
+
+        Whatever fails here is a reason to refuse the reload, and none for the server to end.
+        """
         try:
-            current = self._generations[self._supervisor.generation]
+            current = self._generations[self._current]
             generation = open_generation(number, self._read_settings(), self._inherited, current)
         except ForkserveError as error:
-            self._events.append(story.SettingsRefused(str(error)))
+            self._events.append(story.SettingsRefused(error.report()))
+            return
+        except Exception as error:  # noqa: BLE001 - the boundary of a reload
+            reason = f"{in_a_line(error)}\n{traceback_of(error, ())}"
+            self._events.append(story.SettingsRefused(reason))
             return
         self._generations[number] = generation
         self._events.append(story.SettingsLoaded(plan_of(generation.settings)))
@@ -292,6 +304,10 @@ class Shell:
         """``generation`` is in force, for the master too."""
         settings = generation.settings
         self._generations[generation.number] = generation
+        self._current = generation.number
+        self._watch.settings_changed()
+        for listener in generation.listeners:
+            listener.set_backlog(settings.backlog)
         self._log = error_log(generation.error_file, settings.log_level, "master")
         set_title("master", settings.name or settings.app)
         clipped = clipped_backlog(settings.backlog)
@@ -309,17 +325,20 @@ class Shell:
             listener.unlink()
 
     def _reopen_logs(self) -> None:
+        failed = False
         for generation in self._generations.values():
-            settings = generation.settings
             for file in (generation.error_file, generation.access_file):
                 if file is not None:
                     try:
-                        file.open(*log_owner(settings))
+                        file.open(*log_owner(generation.settings))
                     except OSError as error:
+                        failed = True
                         self._log.error(
-                            "USR1: %s cannot be opened (%s); the file that was open stays in use",
-                            file.path, error.strerror,
-                        )  # fmt: skip
+                            "USR1: cannot open %s. What was open stays in use",
+                            why_not(file.path, error),
+                        )
+        if not failed:
+            self._log.info("USR1: the log files are open anew")
 
 
 def _signals_to_hear() -> list[signal.Signals]:

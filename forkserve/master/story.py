@@ -1,10 +1,12 @@
-"""What happens to a master (events), and what it can do (actions): the supervisor's two alphabets.
+"""What happens to a master (events), what it can do (actions), and what it is in the middle of: the
+supervisor's alphabets.
 
 A worker is named by its ``serial``, which is never used twice. Pids are for logs: the kernel gives
-them out again. (Named tuples, because two dozen dataclasses would delay the start by 8 ms.)
+them out again. (Named tuples, because two dozen dataclasses would delay each start noticeably.)
 """
 
 import signal
+from enum import Enum
 from typing import NamedTuple
 
 from forkserve.proc.channel import Message
@@ -16,6 +18,27 @@ class Plan(NamedTuple):
     workers: int
     boot_timeout: float
     graceful_timeout: float
+
+
+# ---- states
+
+
+class Life(Enum):
+    """Of the server."""
+
+    STARTING = "nobody has been ready yet"
+    UP = "it serves"
+    STOPPING = "requests are being finished"
+    QUITTING = "requests are being cut off"
+
+
+class Reload(Enum):
+    """How far a reload is."""
+
+    NONE = "there is none"
+    LOADING = "the settings are read"
+    CANARY = "one worker has to prove the new generation"
+    ROLLING = "the others follow"
 
 
 # ---- events
@@ -58,10 +81,18 @@ class Due(NamedTuple):
     serial: int
 
 
-class Exited(NamedTuple):
-    """The worker is gone. ``how``: "exit status 1", "SIGKILL". ``request``: the one it was in."""
+class Leaving(NamedTuple):
+    """The worker was signalled to end by somebody else, and finishes its requests."""
 
     serial: int
+
+
+class Exited(NamedTuple):
+    """The worker is gone. ``status``: its exit status, or minus the signal; ``how``: that in words,
+    "exit status 1", "SIGKILL". ``request``: the one it was in."""
+
+    serial: int
+    status: int
     how: str
     request: str | None
 
@@ -95,8 +126,8 @@ class Tick(NamedTuple):
 
 
 Event = (
-    Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Exited | CallOverdue
-    | SettingsLoaded | SettingsRefused | Overslept | Tick
+    Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Leaving | Exited
+    | CallOverdue | SettingsLoaded | SettingsRefused | Overslept | Tick
 )  # fmt: skip
 
 
@@ -119,6 +150,7 @@ class Tell(NamedTuple):
 
 class Kill(NamedTuple):
     serial: int
+    pid: int
     signal: signal.Signals
 
 
@@ -155,7 +187,10 @@ class Notify(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """The server is up: say where, once."""
+    """Say where the server serves, and with how many workers, behind ``text``."""
+
+    text: str
+    workers: int
 
 
 class Log(NamedTuple):

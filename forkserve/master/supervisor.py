@@ -9,24 +9,31 @@ never waits for them. A worker is *succeeded* (because its generation is over, o
 used up) one at a time: a successor boots in the same slot, and when it is ready, and not before,
 the predecessor retires.
 
-    HUP: LoadSettings -> refused: stay
-                      -> the first successor of the new generation is the canary
-                         it fails: the new generation is discarded, the old one has not noticed
-                         it is ready: the new generation is in force, and the rest are succeeded
+A reload:
+
+    NONE ──HUP──> LOADING ──settings sound──> CANARY ──ready──> ROLLING ──all succeeded──> NONE
+                     │ refused                   │ dies, or misses its deadline
+                     └──> NONE                   └──> NONE: the old generation has not noticed
+
+The canary is the first successor of the new generation. A HUP that comes meanwhile is remembered,
+and its turn comes in NONE; or in ROLLING when no successor can boot, since it may bring the repair.
 """
 
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from forkserve.errors import EXIT_APPLICATION, EXIT_OK
-from forkserve.master import story
-from forkserve.master.roster import MOST_WORKERS, Phase, Roster, Worker
-from forkserve.master.story import Action, Event, Plan
+from forkserve import __version__
+from forkserve.errors import EXIT_APPLICATION, EXIT_FAILED, EXIT_OK
+from forkserve.master import story, wording
+from forkserve.master.roster import Phase, Roster, Worker
+from forkserve.master.story import Action, Event, Life, Plan, Reload
 from forkserve.proc.channel import Message
+from forkserve.settings.kinds import MOST_WORKERS
 
 _ABORT = 1.0  # seconds from SIGABRT (write the stack) to SIGKILL
 _QUICK = 1.0  # seconds from QUIT, which a worker reads between two calls, to SIGKILL
+_NO_ROW = 1.0  # seconds until a slot is tried again for which the scoreboard has no row
 
 
 @dataclass(slots=True)
@@ -37,13 +44,10 @@ class Supervisor:
     generation: int = 1
     wanted: int = 0
     roster: Roster = field(default_factory=Roster)
-    _candidate: Plan | None = None  # of generation + 1, while it has to prove itself
-    _loading: bool = False
-    _rolling: bool = False
+    life: Life = Life.STARTING
+    reload: Reload = Reload.NONE
+    _next_plan: Plan | None = None  # of generation + 1, in CANARY
     _hup_pending: bool = False
-    _up: bool = False  # a worker was ready, once
-    _stopping: bool = False
-    _quick: bool = False
     _exit_status: int = EXIT_OK
     _last_failure: str = ""
     _actions: list[Action] = field(default_factory=list)
@@ -59,17 +63,25 @@ class Supervisor:
             case story.SignalCame(signal=number):
                 self._on_signal(number, now)
             case story.Forked(serial=serial, pid=pid):
-                self.roster.workers[serial].pid = pid
+                forked = self.roster.workers[serial]
+                forked.pid = pid
+                if forked.killed:  # before there was anything to kill
+                    self._kill(forked)
             case story.ForkFailed(serial=serial, reason=reason):
-                self._boot_failed(self.roster.pop(serial), f"it could not be forked: {reason}", now)
+                worker = self.roster.pop(serial)
+                self._boot_failed(worker, f"It could not be forked: {reason}", EXIT_FAILED, now)
             case story.Ready(serial=serial):
                 self._on_ready(self.roster.get(serial), now)
             case story.BootFailed(serial=serial, reason=reason):
-                if worker := self.roster.get(serial):
-                    worker.failure = reason
+                if booting := self.roster.get(serial):
+                    booting.failure = reason
             case story.Due(serial=serial):
-                if worker := self.roster.get(serial):
-                    worker.due = True
+                if serving := self.roster.get(serial):
+                    serving.due = True
+            case story.Leaving(serial=serial):
+                if (leaving := self.roster.get(serial)) and leaving.phase is Phase.SERVING:
+                    self._log("info", f"{leaving} was told to end by somebody else; it is replaced")
+                    self._retire(leaving, None, now)
             case story.Exited(serial=serial):
                 self._on_exited(self.roster.pop(serial), event, now)
             case story.CallOverdue(serial=serial):
@@ -77,10 +89,9 @@ class Supervisor:
             case story.SettingsLoaded(plan=plan):
                 self._on_settings(plan, now)
             case story.SettingsRefused(reason=reason):
-                self._loading = False
-                self._refuse_reload(f"The settings are not sound:\n{reason}")
+                self._refuse_reload(reason)
             case story.Overslept(seconds=seconds):
-                self._forgive(seconds)
+                self.roster.forgive(seconds)
             case story.Tick():
                 pass
         self._keep_deadlines(now)
@@ -93,9 +104,9 @@ class Supervisor:
 
     def _deadlines(self) -> Iterator[float]:
         for worker in self.roster:
-            if worker.deadline is not None:
+            if worker.deadline is not None and worker.pid:
                 yield worker.deadline
-        if self._up and not self._stopping:
+        if self.life is Life.UP:
             for slot in self.roster.vacant(self.wanted, self.generation):
                 yield self.roster.not_before(slot)
             if not self._succession_is_under_way():
@@ -105,20 +116,23 @@ class Supervisor:
     # ---- signals
 
     def _on_signal(self, number: signal.Signals, now: float) -> None:
-        again = number == signal.SIGTERM and self._stopping
-        if number in (signal.SIGINT, signal.SIGQUIT) or again:
-            self._stop_quickly(number.name.removeprefix("SIG"), now)
+        stopping = self.life in (Life.STOPPING, Life.QUITTING)
+        if number in (signal.SIGINT, signal.SIGQUIT) or (number == signal.SIGTERM and stopping):
+            self._quit(number.name.removeprefix("SIG"), now)
         elif number == signal.SIGTERM:
             self._stop(now)
-        elif self._stopping:
+        elif stopping:
             return
         elif number == signal.SIGHUP:
+            if self.reload is not Reload.NONE or self.life is Life.STARTING:
+                self._log("info", wording.HUP_NOTED)
             self._hup_pending = True
         elif number == signal.SIGUSR1:
             self._do(story.ReopenLogs())
             for worker in self.roster:
                 self._do(story.Tell(worker.serial, Message.REOPEN))
-            self._log("info", "USR1: the log files are open anew")
+        elif number == signal.SIGUSR2:
+            self._log("warning", wording.NO_UPGRADE)
         elif number == signal.SIGTTIN:
             self._want(min(self.wanted + 1, MOST_WORKERS), "TTIN")
         elif number == signal.SIGTTOU:
@@ -128,65 +142,62 @@ class Supervisor:
 
     def _want(self, count: int, why: str, more: str = "") -> None:
         if count == self.wanted:
-            self._log("warning", f"{why}: {count} workers are the bound, nothing changes")
+            self._log("warning", f"{why}: {wording.workers(count)} is the bound, nothing changes")
         else:
-            self._log("info", f"{why}: from {self.wanted} to {count} workers{more}")
+            self._log("info", f"{why}: from {self.wanted} to {wording.workers(count)}{more}")
             self.wanted = count
 
     def _stop(self, now: float) -> None:
-        self._begin_to_stop()
-        self._log(
-            "info",
-            f"TERM: stopping, {len(self.roster.in_phase(Phase.SERVING))} workers finish their "
-            f"requests within {self.plan.graceful_timeout:g} s",
-        )
+        serving = self.roster.in_phase(Phase.SERVING)
+        self._begin_to_stop(Life.STOPPING)
+        self._log("info", wording.stopping(len(serving), self.plan.graceful_timeout))
         for worker in self.roster.in_phase(Phase.BOOTING):
             self._kill(worker)
         for worker in self.roster.in_phase(Phase.RETIRING):
             self._do(story.Tell(worker.serial, Message.STOP))
-        for worker in self.roster.in_phase(Phase.SERVING):
+        for worker in serving:
             self._retire(worker, Message.STOP, now)
 
-    def _stop_quickly(self, name: str, now: float) -> None:
-        if not self._stopping:
-            self._begin_to_stop()
-        if self._quick:
+    def _quit(self, name: str, now: float) -> None:
+        again = self.life is Life.QUITTING
+        self._begin_to_stop(Life.QUITTING)
+        if again:
             self._log("warning", f"{name} again: every worker is killed now")
         else:
             self._log("info", f"{name}: stopping now, running requests are cut off")
         for worker in self.roster:
-            if self._quick or worker.phase is Phase.BOOTING:
+            if again or worker.phase is Phase.BOOTING:
                 self._kill(worker)
             else:
                 worker.phase = Phase.RETIRING
                 worker.deadline = now + _QUICK
                 self._do(story.Tell(worker.serial, Message.QUIT))
-        self._quick = True
 
-    def _begin_to_stop(self) -> None:
-        self._stopping = True
-        self._do(story.Notify(("STOPPING=1", "STATUS=stopping")))
-        self._do(story.StopListening())
+    def _begin_to_stop(self, life: Life) -> None:
+        if self.life in (Life.STARTING, Life.UP):
+            self._do(story.Notify(("STOPPING=1", "STATUS=stopping")))
+            self._do(story.StopListening())
+        self.life = life
 
     # ---- reload
 
     def _on_settings(self, plan: Plan, now: float) -> None:
         """Spawn the canary. Everything else of the new generation waits for it."""
-        self._loading = False
-        if self._stopping:
+        if self.life is not Life.UP:
             self._do(story.Discard(self.generation + 1))
             return
-        self._candidate = plan
+        self.reload = Reload.CANARY
+        self._next_plan = plan
         self._last_failure = ""
         self._spawn(0, self.generation + 1, now, successor=True)
 
     def _commit(self) -> None:
         """The canary is ready: its generation is in force."""
-        assert self._candidate is not None
-        self.plan, self._candidate = self._candidate, None
+        assert self._next_plan is not None
+        self.plan, self._next_plan = self._next_plan, None
         self.generation += 1
         self.wanted = self.plan.workers
-        self._rolling = True
+        self.reload = Reload.ROLLING
         self.roster.forget_deaths()
         self._do(story.Commit(self.generation))
         for worker in self.roster.in_phase(Phase.BOOTING):
@@ -195,18 +206,20 @@ class Supervisor:
             self._kill(worker)
 
     def _refuse_reload(self, reason: str) -> None:
-        self._do(story.Discard(self.generation + 1))
-        self._log(
-            "error",
-            f"HUP: reload refused, generation {self.generation} goes on serving unchanged; "
-            f"repair it and send HUP again. {reason}",
+        rolling = any(
+            worker.generation < self.generation and not worker.leaving for worker in self.roster
         )
+        self.reload = Reload.ROLLING if rolling else Reload.NONE
+        self._next_plan = None
+        self._do(story.Discard(self.generation + 1))
+        self._log("error", wording.refused(self.generation, reason))
         self._status(f"reload refused: {reason.splitlines()[0]}")
 
     # ---- the life of a worker
 
     def _on_ready(self, worker: Worker | None, now: float) -> None:
-        if worker is None or worker.phase is not Phase.BOOTING or self._stopping:
+        stopping = self.life in (Life.STOPPING, Life.QUITTING)
+        if worker is None or worker.phase is not Phase.BOOTING or worker.failure or stopping:
             return
         worker.phase = Phase.SERVING
         worker.ready_at = now
@@ -215,9 +228,9 @@ class Supervisor:
         self._log("debug", f"{worker} is ready")
         if worker.generation > self.generation:
             self._commit()
-        if not self._up:
-            self._up = True
-            self._do(story.Announce())
+        if self.life is Life.STARTING:
+            self.life = Life.UP
+            self._do(story.Announce(f"forkserve {__version__}", self.wanted))
             self._do(story.Notify(("READY=1", "STATUS=serving")))
         for other in self.roster.in_phase(Phase.SERVING):
             # A slot has one worker that serves, the newest: the predecessor retires.
@@ -225,85 +238,78 @@ class Supervisor:
                 self._retire(other, Message.RETIRE, now)
 
     def _on_exited(self, worker: Worker, event: story.Exited, now: float) -> None:
-        if self._stopping:
-            return
+        stopping = self.life in (Life.STOPPING, Life.QUITTING)
         if worker.phase is Phase.BOOTING:
             reason = worker.failure or f"It ended with {event.how} before it was ready"
-            self._boot_failed(worker, reason, now)
-        elif worker.phase is Phase.SERVING:
-            pause = self.roster.died(worker, now)
-            doing = f"in the request {event.request!r}" if event.request else "between requests"
-            oom = " (if nobody sent it: out of memory?)" if event.how == "SIGKILL" else ""
-            self._log(
-                "error",
-                f"{worker} died: {event.how}{oom}, {doing}. Its connections are lost; "
-                f"{_replacement(pause)}",
-            )
+            if not stopping:
+                self._boot_failed(worker, reason, event.status, now)
+        elif worker.killed:
+            level = "info" if event.request else "debug"
+            self._log(level, f"{worker} was killed {wording.doing(event)}")
+        elif worker.leaving and event.status == EXIT_OK:
+            self._log("debug", f"{worker} has left")
         else:
-            self._log("debug", f"{worker} has left: {event.how}")
+            then = ""
+            if worker.phase is Phase.SERVING and not stopping:
+                blameless = event.how in ("SIGKILL", "SIGTERM") or event.request is not None
+                pause = self.roster.died(worker, now, blameless=blameless)
+                then = f"; {wording.replacement(pause)}"
+            self._log("error", wording.died(worker, event, then))
 
-    def _boot_failed(self, worker: Worker, reason: str, now: float) -> None:
-        if self._stopping:
+    def _boot_failed(self, worker: Worker, reason: str, status: int, now: float) -> None:
+        if self.life in (Life.STOPPING, Life.QUITTING):
             return
         if worker.generation > self.generation:
-            self._candidate = None
             self._refuse_reload(f"Its first worker ({worker}) could not boot. {reason}")
             return
         pause = self.roster.died(worker, now)
         known = reason == self._last_failure
         self._last_failure = reason
-        if self._up:
+        if self.life is Life.UP:
             # The same traceback again and again would bury the rest and fill the disk.
             text = reason.splitlines()[0] if known else reason
-            self._log("error", f"{worker} could not boot; {_replacement(pause)}. {text}")
+            self._log("error", wording.could_not_boot(worker, pause, text))
             return
         if not known:
             self._log("error", f"{worker} could not boot. {reason}")
         if not self.roster.in_phase(Phase.BOOTING):
-            self._log("critical", "no worker could boot, so there is nothing to serve: exiting")
-            self._exit_status = EXIT_APPLICATION
-            self._begin_to_stop()
+            self._log("critical", wording.NOBODY_BOOTED)
+            # The worker exits with it if it is the settings or the machine that fail, and not the
+            # application.
+            self._exit_status = EXIT_FAILED if status == EXIT_FAILED else EXIT_APPLICATION
+            self._begin_to_stop(Life.STOPPING)
 
     def _on_overdue(self, worker: Worker | None, event: story.CallOverdue, now: float) -> None:
         if worker is None or worker.phase in (Phase.BOOTING, Phase.ABORTING):
             return
-        self._log(
-            "error",
-            f"{worker} has been in the request {event.request!r} for {event.seconds:.1f} s, longer "
-            "than `timeout` allows. Its stack follows; it is killed and replaced. Raise `timeout` "
-            "if such requests are normal",
-        )
+        self._log("error", wording.overdue(worker, event))
         worker.phase = Phase.ABORTING
-        worker.deadline = now + _ABORT
-        self._do(story.Kill(worker.serial, signal.SIGABRT))
+        self._abort(worker, now)
 
     def _keep_deadlines(self, now: float) -> None:
         for worker in self.roster:
-            if worker.deadline is None or worker.deadline > now:
+            if worker.deadline is None or worker.deadline > now or not worker.pid:
                 continue
-            if worker.phase is Phase.BOOTING:
-                worker.failure = "It did not become ready within `boot_timeout`, and was killed"
-            elif worker.phase is Phase.RETIRING and not self._quick:
+            if worker.phase is Phase.BOOTING and worker.failure is None:
+                worker.failure = wording.BOOT_DEADLINE
+                self._abort(worker, now)
+                continue
+            if worker.phase is Phase.RETIRING and self.life is not Life.QUITTING:
                 self._log(
                     "warning",
-                    f"{worker} did not finish its requests within `graceful_timeout`: killed",
+                    f"{worker} did not leave within `graceful_timeout`, and is killed",
                 )
             self._kill(worker)
-
-    def _forgive(self, seconds: float) -> None:
-        for worker in self.roster:
-            if worker.deadline is not None:
-                worker.deadline += seconds
 
     # ---- what should be, against what is
 
     def _balance(self, now: float) -> None:
         """Bring the workers nearer to what is wanted. Called after every event."""
-        if self._stopping:
+        if self.life in (Life.STOPPING, Life.QUITTING):
             if not self.roster.workers:
                 self._do(story.Exit(self._exit_status))
             return
-        if not self._up:
+        if self.life is Life.STARTING:
             return
         for worker in self.roster.in_phase(Phase.BOOTING, Phase.SERVING):
             if worker.slot >= self.wanted and worker.generation <= self.generation:
@@ -311,28 +317,30 @@ class Supervisor:
         for slot in self.roster.vacant(self.wanted, self.generation):
             if self.roster.not_before(slot) <= now:
                 self._spawn(slot, self.generation, now)
-        if not self._succession_is_under_way():
-            for worker in self._to_succeed():
-                if self.roster.not_before(worker.slot) <= now:
-                    self._spawn(worker.slot, self.generation, now, successor=True)
-                    break
+        old = [] if self._succession_is_under_way() else list(self._to_succeed())
+        slots = [worker.slot for worker in old if self.roster.not_before(worker.slot) <= now]
+        # Who has to wait had a successor that failed, and a HUP that waits may bring the repair.
+        if slots and not (self._hup_pending and len(slots) < len(old)):
+            self._spawn(slots[0], self.generation, now, successor=True)
         self._go_on_with_reload()
 
     def _go_on_with_reload(self) -> None:
-        if self._rolling and all(
+        if self.reload is Reload.ROLLING and all(
             worker.generation == self.generation or worker.leaving for worker in self.roster
         ):
-            self._rolling = False
-            self._log("info", f"HUP: reloaded, generation {self.generation} serves")
+            self.reload = Reload.NONE
+            text = f"HUP: reloaded, generation {self.generation}"
+            self._do(story.Announce(text, self.wanted))
             self._status(f"serving, generation {self.generation}")
-        if self._hup_pending and not (self._loading or self._rolling or self._candidate):
+        stuck = self.reload is Reload.ROLLING and not self._succession_is_under_way()
+        if self._hup_pending and (self.reload is Reload.NONE or stuck):
             self._hup_pending = False
-            self._loading = True
+            self.reload = Reload.LOADING
             self._log("info", f"HUP: loading generation {self.generation + 1}")
             self._do(story.LoadSettings(self.generation + 1))
 
     def _succession_is_under_way(self) -> bool:
-        return self._candidate is not None or any(
+        return self.reload in (Reload.LOADING, Reload.CANARY) or any(
             worker.successor for worker in self.roster.in_phase(Phase.BOOTING)
         )
 
@@ -345,19 +353,33 @@ class Supervisor:
 
     def _spawn(self, slot: int, generation: int, now: float, *, successor: bool = False) -> None:
         plan = self.plan
-        if generation > self.generation and self._candidate is not None:
-            plan = self._candidate
+        if generation > self.generation and self._next_plan is not None:
+            plan = self._next_plan
         worker = self.roster.add(slot, generation, now + plan.boot_timeout, successor=successor)
-        self._do(story.Spawn(worker.serial, slot, generation, worker.row))
+        if worker is not None:
+            self._do(story.Spawn(worker.serial, slot, generation, worker.row))
+        elif generation > self.generation:
+            self._refuse_reload(wording.NO_ROOM)
+        else:
+            self.roster.postpone(slot, now + _NO_ROW)
 
-    def _retire(self, worker: Worker, message: Message, now: float) -> None:
+    def _retire(self, worker: Worker, message: Message | None, now: float) -> None:
         worker.phase = Phase.RETIRING
         worker.deadline = now + self.plan.graceful_timeout
-        self._do(story.Tell(worker.serial, message))
+        if message is not None:
+            self._do(story.Tell(worker.serial, message))
+
+    def _abort(self, worker: Worker, now: float) -> None:
+        """Have the worker write its stack and end; if it does not, it is killed."""
+        worker.killed = True
+        worker.deadline = now + _ABORT
+        self._do(story.Kill(worker.serial, worker.pid, signal.SIGABRT))
 
     def _kill(self, worker: Worker) -> None:
+        worker.killed = True
         worker.deadline = None
-        self._do(story.Kill(worker.serial, signal.SIGKILL))
+        if worker.pid:
+            self._do(story.Kill(worker.serial, worker.pid, signal.SIGKILL))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)
@@ -367,7 +389,3 @@ class Supervisor:
 
     def _status(self, text: str) -> None:
         self._do(story.Notify((f"STATUS={text}",)))
-
-
-def _replacement(pause: float) -> str:
-    return f"it is replaced in {pause:g} s" if pause else "it is replaced now"

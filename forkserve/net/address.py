@@ -6,6 +6,7 @@ fd://3
 """
 
 import grp
+import os
 import pwd
 import re
 import socket
@@ -45,7 +46,10 @@ class UnixAddress:
     gid: int = -1
 
     def __str__(self) -> str:
-        return f"unix:{self.path}"
+        options = f",mode={self.mode:03o}" if self.mode != _SOCKET_MODE else ""
+        options += f",user={self.uid}" if self.uid != -1 else ""
+        options += f",group={self.gid}" if self.gid != -1 else ""
+        return f"unix:{self.path}{options}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def _parse_unix(text: str) -> UnixAddress:
     path, *options = text.split(",")
     if not path.startswith("/"):
         raise ValueError("needs an absolute path, like unix:/run/app.sock")
-    if len(path.encode()) > 107:
+    if len(os.fsencode(path)) > 107:
         raise ValueError("has a path longer than the 107 octets that a unix socket can have")
     mode, uid, gid = _SOCKET_MODE, -1, -1
     for option in options:
@@ -107,6 +111,13 @@ def _parse_unix(text: str) -> UnixAddress:
     return UnixAddress(path, mode, uid, gid)
 
 
+def _bounded_id(digits: str) -> int:
+    # The largest number stands for "unchanged" in chown(2) and setresuid(2).
+    if len(digits) > 10 or int(digits) >= 2**32 - 1:
+        raise ValueError("is too large a number for a user or a group")
+    return int(digits)
+
+
 def _look_up(look_up: Callable[[str], int], name: str, option: str) -> int:
     try:
         return look_up(name)
@@ -117,7 +128,7 @@ def _look_up(look_up: Callable[[str], int], name: str, option: str) -> int:
 def user_id(name: str) -> int:
     """The uid of a user name or number. Raises ValueError."""
     if name.isascii() and name.isdigit():
-        return int(name)
+        return _bounded_id(name)
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
@@ -127,7 +138,7 @@ def user_id(name: str) -> int:
 def group_id(name: str) -> int:
     """The gid of a group name or number. Raises ValueError."""
     if name.isascii() and name.isdigit():
-        return int(name)
+        return _bounded_id(name)
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

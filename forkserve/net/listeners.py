@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
@@ -41,19 +41,33 @@ class Listener:
         host, port = self.name
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    def is_reachable(self) -> bool:
+        """Whether clients can still find it: somebody may have removed the file of a socket."""
+        if self._file is None:
+            return True
+        try:
+            found = os.lstat(self.name[0])
+        except OSError:
+            return False
+        # The time too: the number of a removed file is soon given to another.
+        same = found.st_mtime_ns == self._file.st_mtime_ns
+        return same and os.path.samestat(found, self._file)
+
+    def set_backlog(self, backlog: int) -> None:
+        """Let so many connections wait from now on. An inherited socket is somebody else's."""
+        if not isinstance(self.address, FdAddress):
+            self.socket.listen(backlog)
+
     def close(self) -> None:
         """Close this process's descriptor. The socket lives on in the other processes."""
         self.socket.close()
 
     def unlink(self) -> None:
         """Remove the file of a unix socket, if it is still the one that we made."""
-        if isinstance(self.address, UnixAddress) and self._file is not None:
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                found = os.lstat(self.address.path)
-                # The time too: the number of a removed file is soon given to another.
-                same = found.st_mtime_ns == self._file.st_mtime_ns
-                if same and os.path.samestat(found, self._file):
-                    os.unlink(self.address.path)
+                if self.is_reachable():
+                    os.unlink(self.name[0])
             self._file = None
 
 
@@ -64,14 +78,18 @@ def open_listeners(
 
     Raises ListenError, with nothing left open that was not open before.
     """
-    by_address: Mapping[Address, Listener] = {item.address: item for item in existing}
+    left = list(existing)
     opened: list[Listener] = []
     result: list[Listener] = []
     try:
         for address in addresses:
-            listener = by_address.get(address)
-            if listener is None:
-                listener = _open(address, backlog, addresses)
+            listener = next(
+                (item for item in left if item.address == address and item.is_reachable()), None
+            )
+            if listener is not None:
+                left.remove(listener)
+            else:
+                listener = _open(address, backlog, addresses, [*left, *result])
                 opened.append(listener)
             result.append(listener)
     except ListenError:
@@ -92,15 +110,20 @@ def clipped_backlog(backlog: int) -> int | None:
     return limit if limit < backlog else None
 
 
-def _open(address: Address, backlog: int, siblings: Sequence[Address]) -> Listener:
+def _open(
+    address: Address, backlog: int, siblings: Sequence[Address], ours: Sequence[Listener]
+) -> Listener:
     try:
         if isinstance(address, FdAddress):
             return _adopt(address)
         if isinstance(address, UnixAddress):
             return _bind_unix(address, backlog)
         return _bind_inet(address, backlog, siblings)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {_explain(address, error)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
+        why = _explain(address, error)
+        if getattr(error, "errno", None) == errno.EADDRINUSE and _is_held_by(ours, address):
+            why = _HELD_BY_US
+        raise ListenError(f"cannot listen on {address}: {why}") from None
 
 
 def _adopt(address: FdAddress) -> Listener:
@@ -148,8 +171,9 @@ def _bind_inet(address: InetAddress, backlog: int, siblings: Sequence[Address]) 
 def _bind_unix(address: UnixAddress, backlog: int) -> Listener:
     _clear_path(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Nobody may connect before the owner and the mode are right: the file is born with mode 0.
-    umask = os.umask(0o777)
+    # The file is born with its mode. A chmod afterwards would follow a link, if somebody put one
+    # into its place.
+    umask = os.umask(0o777 & ~address.mode)
     try:
         sock.bind(address.path)
     except OSError:
@@ -160,9 +184,8 @@ def _bind_unix(address: UnixAddress, backlog: int) -> Listener:
     listener = Listener(address, sock, os.lstat(address.path))
     try:
         if (address.uid, address.gid) != (-1, -1):
-            os.chown(address.path, address.uid, address.gid)
+            os.chown(address.path, address.uid, address.gid, follow_symlinks=False)
         sock.listen(backlog)
-        os.chmod(address.path, address.mode)
     except OSError:
         listener.unlink()
         listener.close()
@@ -184,11 +207,14 @@ def _clear_path(address: UnixAddress) -> None:
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        if probe.connect_ex(address.path) != errno.ECONNREFUSED:
-            raise ListenError(
-                f"cannot listen on {address}: another server is listening there. "
-                "Stop it, or choose another path"
-            )
+        number = probe.connect_ex(address.path)
+    if number in (0, errno.EAGAIN):
+        raise OSError(errno.EADDRINUSE, "in use")
+    if number != errno.ECONNREFUSED:
+        raise ListenError(
+            f"cannot listen on {address}: whether another server is listening there cannot be "
+            f"told ({os.strerror(number)}). Remove the file if none is"
+        )
     os.unlink(address.path)
 
 
@@ -207,8 +233,25 @@ def _socket_name(sock: socket.socket) -> tuple[str, str]:
     return (str(name[0]), str(name[1]))
 
 
-def _explain(address: Address, error: OSError) -> str:
+_HELD_BY_US = (
+    "this server itself listens there, under another address or with other options. "
+    "Such a change needs a stop and a start"
+)
+
+
+def _is_held_by(listeners: Sequence[Listener], address: Address) -> bool:
+    """Whether one of ``listeners`` is what stands in the way of ``address``."""
+    if isinstance(address, UnixAddress):
+        return any(item.name == (address.path, "") for item in listeners)
+    port = str(address.port) if isinstance(address, InetAddress) else ""
+    return any(item.name[1] == port for item in listeners if port)
+
+
+def _explain(address: Address, error: OSError | ValueError) -> str:
     """Why the kernel refused, and what to do."""
+    if not isinstance(error, OSError):
+        what = "path" if isinstance(address, UnixAddress) else "host name"
+        return f"the {what} is malformed"
     if error.errno == errno.EADDRINUSE:
         return "another program is listening there. Stop it, or choose another address with --bind"
     if error.errno == errno.EACCES and isinstance(address, InetAddress):
@@ -221,7 +264,7 @@ def _explain(address: Address, error: OSError) -> str:
     if error.errno == errno.EAFNOSUPPORT:
         return "this machine has no IPv6"
     if isinstance(error, socket.gaierror):
-        return "the host name cannot be resolved"
+        return f"the host name cannot be resolved ({error.strerror})"
     if error.errno in (errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM):
         return f"{error.strerror}. The directory must exist, and this user must be able to write it"
     return error.strerror or str(error)

@@ -32,7 +32,6 @@ class Notifier:
     def __init__(self, path: str) -> None:
         # A leading "@" stands for the NUL of the abstract name space.
         self._path = "\0" + path[1:] if path.startswith("@") else path
-        self._socket: socket.socket | None = None
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> "Notifier":
@@ -43,8 +42,9 @@ class Notifier:
         """Send lines like "READY=1". A service manager that does not listen is not an error."""
         if not self._path:
             return
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
-        with contextlib.suppress(OSError):
-            self._socket.sendto("\n".join(assignments).encode(), self._path)
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+        ):
+            sock.setblocking(False)
+            sock.sendto("\n".join(assignments).encode(), self._path)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from forkserve.errors import in_a_line
 from forkserve.ops.logs import LogFile, printable
 
 FORMATS = {
@@ -141,6 +142,8 @@ def _of_name(kind: str, name: str) -> _Atom:
 
 
 def _escaped(atom: _Atom) -> _Atom:
+    if atom is _user:  # which stands without quotes, so that a blank would begin the next field
+        return lambda access: printable(atom(access)).replace(" ", "\\x20")
     return lambda access: printable(atom(access))
 
 
@@ -156,4 +159,10 @@ class AccessLog:
         self._format = compile_format(text)
 
     def write(self, access: Access) -> None:
-        self.file.write(self._format(access).encode("utf-8", "backslashreplace") + b"\n")
+        """Never raises: ``environ`` is the application's, and may hold what cannot be shown."""
+        try:
+            line = self._format(access).encode("utf-8", "backslashreplace")
+        except Exception as error:  # noqa: BLE001 - of a __str__, say
+            text = f"this line could not be formatted: {in_a_line(error)}"
+            line = printable(text).encode("ascii")
+        self.file.write(line[: self.file.longest and self.file.longest - 1] + b"\n")

@@ -1,14 +1,23 @@
 """The error log, and the files that both logs are written to.
 
-Every line is one ``write`` to a descriptor in append mode, so lines of several processes never mix.
-Writing to a log cannot fail: what the disk does not take is counted, and the count is written
-when it takes lines again.
+Every line of ours is one ``write`` to a descriptor in append mode, so lines of several processes
+never mix.
+Writing to a log cannot fail: what the disk, or the reader of a pipe, does not take is counted, and
+the count is written when it takes lines again.
 """
 
+import contextlib
 import io
 import logging
 import os
+import select
+import signal
+import socket
+import stat
 import time
+from collections.abc import Callable
+
+from forkserve.errors import in_a_line
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -29,22 +38,40 @@ def printable(text: str) -> str:
     return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
 
 
+# Of a message: lines of a traceback are its own, so they are set off, and what else could move a
+# terminal (the text of an exception often holds what a client has sent) is escaped.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+} | {ord("\n"): "\n    "}
+
+
 class LogFile:
-    """A file, or a standard stream, that lines are appended to."""
+    """A file, or a standard stream, that lines are appended to.
+
+    ``longest``: a line of more octets may be mixed with those of other processes; None: no such.
+    """
 
     def __init__(self, path: str, standard_stream: int) -> None:
         """``path`` is absolute, or "-" for the descriptor ``standard_stream``."""
         self.path = path
         self._fd = standard_stream
+        self._write: Callable[[int, bytes], int] = os.write
+        self._socket: socket.socket | None = None
         self._lost = 0
+        self._torn = False
+        self.longest: int | None = None
 
     def open(self, uid: int = -1, gid: int = -1) -> None:
-        """Open the file, and give it to the user who will have to open it again. Raises OSError."""
+        """Open the file. One that is made here is given to the user who will open it again.
+
+        Raises OSError.
+        """
         if self.path == "-":
+            if self._fd <= 2:
+                self._open_stream()
             return
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        if os.geteuid() == 0 and (uid, gid) != (-1, -1) and os.path.isfile(self.path):
-            os.fchown(fd, uid, gid)
+        fd = _open_to_append(self.path, uid, gid)
+        self.longest = select.PIPE_BUF if stat.S_ISFIFO(os.fstat(fd).st_mode) else None
         if self._fd <= 2:
             self._fd = fd
         else:
@@ -52,28 +79,90 @@ class LogFile:
             os.dup2(fd, self._fd, inheritable=False)
             os.close(fd)
 
+    def _open_stream(self) -> None:
+        """Open the standard stream once more, so that a reader who does not read cannot block us.
+
+        O_NONBLOCK belongs to the open file, which other programs may share, and not to the
+        descriptor: so a pipe or a terminal is opened again, through /proc. What cannot be opened
+        again is used as it is; journald's socket has a flag of its own for it.
+        """
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISSOCK(mode):
+            self._socket = sock = socket.socket(fileno=os.dup(self._fd))
+            self._fd = sock.fileno()
+            self._write = lambda fd, octets: sock.send(octets, socket.MSG_DONTWAIT)
+        elif stat.S_ISFIFO(mode) or os.isatty(self._fd):
+            self.longest = select.PIPE_BUF
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            with contextlib.suppress(OSError):
+                self._fd = os.open(f"/proc/self/fd/{self._fd}", flags)
+            if os.isatty(self._fd):
+                self._write = _write_to_terminal
+
     def fileno(self) -> int:
         return self._fd
 
     def write(self, line: bytes) -> None:
-        """Append one line, or several that belong together. Never raises."""
+        """Append one line, or several that belong together. Never raises, nor blocks on a pipe."""
+        if self._lost or self._torn:
+            line = self._apology() + line
+        written = 0
         try:
-            if self._lost:
-                line = b"%d lines were lost here: the log could not be written\n%b" % (
-                    self._lost, line,
-                )  # fmt: skip
-            written = os.write(self._fd, line)
             while written < len(line):
-                written += os.write(self._fd, line[written:])
-            self._lost = 0
+                written += self._write(self._fd, line[written:])
+            self._lost, self._torn = 0, False
         except OSError:
             self._lost += 1
+            self._torn = self._torn or written > 0
+
+    def _apology(self) -> bytes:
+        end = b"\n" if self._torn else b""
+        lines = b"1 line was" if self._lost == 1 else b"%d lines were" % self._lost
+        return b"%b%b lost here: the log could not be written\n" % (end, lines)
 
     def close(self) -> None:
         """Close the file. A standard stream stays open."""
-        if self._fd > 2:
+        if self._socket is not None:
+            self._socket.close()
+        elif self._fd > 2:
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
+
+
+def _write_to_terminal(fd: int, octets: bytes) -> int:
+    # In the background of a terminal with "stty tostop", a write would end in SIGTTOU again and
+    # again; a process that blocks the signal may write (termios(3)).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        return os.write(fd, octets)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _open_to_append(path: str, uid: int, gid: int) -> int:
+    """Open a log, and make it if it is not there.
+
+    As root, for workers of another user, who may be able to write its directory: so a file that is
+    there is not given away, and a link is followed only if root made it (CVE-2016-1247).
+    """
+    # Not blocking, since it may be a pipe with a name, or that of a container: /dev/stdout.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    giving = os.geteuid() == 0 and (uid, gid) != (-1, -1)
+    if giving:
+        try:
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        except FileExistsError:
+            found = os.lstat(path)
+            if not (stat.S_ISLNK(found.st_mode) and found.st_uid == 0):
+                flags |= os.O_NOFOLLOW
+            return os.open(path, flags)
+        try:
+            os.fchown(fd, uid, gid)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+    return os.open(path, flags | os.O_CREAT, 0o644)
 
 
 class _Lines(logging.Handler):
@@ -86,8 +175,9 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception:  # noqa: BLE001 - a log call must not fail whatever it calls: its caller
-            text = f"a line could not be formatted: {record.msg!r} {record.args!r}"
+        except Exception as error:  # noqa: BLE001 - a log call must not fail its caller
+            text = f"a line could not be formatted: {record.msg!r}: {in_a_line(error)}"
+        text = text.translate(_CONTROLS)
         self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
@@ -109,9 +199,9 @@ def error_log(file: LogFile, level: str, who: str) -> logging.Logger:
     (and by default disables every logger that exists) must not silence its server.
     """
     log = logging.Logger("forkserve", LEVELS[level])
-    handler = _Lines(file)
-    handler.setFormatter(_Formatter(who))
-    log.addHandler(handler)
+    lines = _Lines(file)
+    lines.setFormatter(_Formatter(who))
+    log.addHandler(lines)
     return log
 
 

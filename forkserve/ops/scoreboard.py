@@ -7,10 +7,11 @@ because in a reload two workers of one slot live side by side.
 
 import mmap
 import struct
+from typing import NamedTuple
 
-_REQUEST_OCTETS = 240
-# Start, request line, deadline. The deadline is written last, so that the deadline of a call never
-# stands beside the request of another; its own store is aligned, and so is in one piece.
+_REQUEST_OCTETS = 240  # a row is then of 256, four cache lines that no other worker writes
+# Start, request line, deadline. The deadline, 0.0 between two calls, is written last; its store is
+# aligned, and so is in one piece.
 _ROW = struct.Struct(f"@d{_REQUEST_OCTETS}sd")
 _DEADLINE = struct.Struct("@d")
 _DEADLINE_AT = 8 + _REQUEST_OCTETS
@@ -37,19 +38,28 @@ class Row:
         """The call is over."""
         _DEADLINE.pack_into(self._memory, self._offset + _DEADLINE_AT, 0.0)
 
-    @property
-    def deadline(self) -> float:
-        """When the running call must be over; 0.0 if none is running, inf if it has no limit."""
-        deadline: float = _DEADLINE.unpack_from(self._memory, self._offset + _DEADLINE_AT)[0]
-        return deadline
+    def read(self) -> "Call | None":
+        """The running call, None if there is none. For the master.
 
-    @property
-    def running(self) -> tuple[float, str] | None:
-        """(start, request line, cut) of the running call."""
-        start, octets, deadline = _ROW.unpack_from(self._memory, self._offset)
-        if not deadline:
+        The deadline is read before the rest and after it: a call that begins in between would
+        otherwise be shown with the deadline of the one before.
+        """
+        while True:
+            before = _DEADLINE.unpack_from(self._memory, self._offset + _DEADLINE_AT)[0]
+            start, octets, after = _ROW.unpack_from(self._memory, self._offset)
+            if before == after:
+                break
+        if not after:
             return None
-        return start, octets.rstrip(b"\0").decode("latin-1")
+        return Call(start, octets.rstrip(b"\0").decode("latin-1"), after)
+
+
+class Call(NamedTuple):
+    """A running call: when it began, its request line (cut), and when it must be over."""
+
+    start: float
+    request: str
+    deadline: float  # inf if it has no limit
 
 
 class Scoreboard:

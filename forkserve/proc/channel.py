@@ -8,7 +8,7 @@ import contextlib
 import socket
 from enum import Enum
 
-_LARGEST = 65536
+_LARGEST = 65536  # of a message; a traceback that is longer is cut
 
 
 class Message(Enum):
@@ -18,6 +18,7 @@ class Message(Enum):
     READY = b"ready"  # the application is loaded, connections are accepted
     FAILED = b"failed"  # the application cannot be loaded; the text says why
     DUE = b"due"  # this worker has served as many requests as it may
+    LEAVING = b"leaving"  # it was signalled to end, and finishes its requests
     # master to worker
     RETIRE = b"retire"  # stop accepting, others do it; finish what was begun; leave
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
@@ -26,11 +27,15 @@ class Message(Enum):
 
 
 class Channel:
-    """One end of a channel, non-blocking, close-on-exec."""
+    """One end of a channel, non-blocking, close-on-exec.
+
+    ``unsent``: the other side has not read what was said before, so this is still to be said.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._socket.setblocking(False)
+        self.unsent: list[bytes] = []
 
     @classmethod
     def pair(cls) -> tuple["Channel", "Channel"]:
@@ -42,11 +47,26 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Message, text: str = "") -> None:
-        """Send one message. That the other side is gone, or deaf, is not an error here: the side
-        that waits for an answer has a deadline, and EOF tells the other."""
-        octets = message.value + b"\0" + text.encode("utf-8", "replace")
-        with contextlib.suppress(OSError):
-            self._socket.send(octets[:_LARGEST])
+        """Say something. If the other side does not listen, it is kept in ``unsent``, once.
+
+        That the other side is gone is not an error: EOF tells.
+        """
+        octets = (message.value + b"\0" + text.encode("utf-8", "replace"))[:_LARGEST]
+        if octets not in self.unsent:
+            self.unsent.append(octets)
+        self.flush()
+
+    def flush(self) -> None:
+        """Say what is unsent, as far as the other side listens. Does not block."""
+        while self.unsent:
+            try:
+                self._socket.send(self.unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self.unsent.clear()
+                return
+            del self.unsent[0]
 
     def receive(self) -> list[tuple[Message, str]] | None:
         """The messages that are there; None once the other side is gone. Does not block."""

@@ -3,8 +3,9 @@
 import contextlib
 import fcntl
 import os
+import stat
 
-from forkserve.errors import PidFileError
+from forkserve.errors import PidFileError, why_not
 
 
 class PidFile:
@@ -25,14 +26,17 @@ class PidFile:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         except OSError as error:
-            raise PidFileError(
-                f"cannot write the pid file {self.path}: {error.strerror}. "
-                "Its directory must exist, and this user must be able to write it"
-            ) from None
+            self.release()
+            raise PidFileError(f"cannot write the pid file {why_not(self.path, error)}") from None
 
     def _open_locked(self) -> int:
         """Open and lock the file; -1 if it was removed or replaced between the two."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Not through a link: root would write where whoever made it wants.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self.path, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # ``release`` would remove /dev/null
+            os.close(fd)
+            raise PidFileError(f"the pid file {self.path} is not a regular file. Choose another")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,13 +14,14 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
     """
     if uid is None and gid is None:
         return
+    groups = None
     try:
         if uid is not None:
             name, gid = _name_and_group(uid, gid)
-            if os.geteuid() == 0:
-                os.initgroups(name, gid) if name else os.setgroups([gid])
-        elif gid is not None and os.geteuid() == 0:
-            os.setgroups([gid])
+        if os.geteuid() == 0:  # nobody else may; and then nothing changes
+            assert gid is not None
+            groups = os.getgrouplist(name, gid) if uid is not None and name else [gid]
+            os.setgroups(groups)
         if gid is not None:
             os.setresgid(gid, gid, gid)
         if uid is not None:
@@ -30,7 +31,7 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
             f"cannot become user {uid} and group {gid}: {error.strerror}. "
             "Start forkserve as root, or leave `user` and `group` out"
         ) from None
-    _verify(uid, gid)
+    _verify(uid, gid, groups)
 
 
 def _name_and_group(uid: int, gid: int | None) -> tuple[str, int]:
@@ -46,12 +47,14 @@ def _name_and_group(uid: int, gid: int | None) -> tuple[str, int]:
     return entry.pw_name, entry.pw_gid if gid is None else gid
 
 
-def _verify(uid: int | None, gid: int | None) -> None:
+def _verify(uid: int | None, gid: int | None, groups: list[int] | None) -> None:
     """Read back what was asked for, and try to get back what was given up."""
     if uid is not None and os.getresuid() != (uid, uid, uid):
         raise PrivilegeError(f"the process did not become user {uid}")
     if gid is not None and os.getresgid() != (gid, gid, gid):
         raise PrivilegeError(f"the process did not become group {gid}")
+    if groups is not None and not set(os.getgroups()) <= {*groups}:
+        raise PrivilegeError(f"the process has kept groups of its own: {os.getgroups()}")
     if uid:
         try:
             os.setuid(0)

@@ -56,7 +56,7 @@ class Settings:
         "On the command line it is the argument.",
     )
     chdir: str | None = _declare(
-        "Application", None, kinds.text("none|DIR", none=True),
+        "Application", None, kinds.text("DIR", none=True),
         "Directory that the workers change to before they import the application.",
         "Not needed when forkserve is started where the application is.",
         "--chdir",
@@ -154,7 +154,8 @@ class Settings:
     body_timeout: float = _declare(
         "Time limits", 30.0, kinds.duration(0.1),
         "How long a client may pause while it sends a body. Then it gets a 408.",
-        "It counts from the last octet that arrived, so a long upload is no problem.",
+        "It counts from the last octets that arrived, so a long upload is no problem; but one that "
+        "brings less than 500 octets a second, all in all, is a pause too.",
         "--body-timeout",
     )
     write_timeout: float = _declare(
@@ -197,20 +198,20 @@ class Settings:
 
     buffer_body: int = _declare(
         "Buffers", 1 << 20, kinds.size(0, 1 << 40),
-        "A body up to this size is collected before the application is called, so that a slow "
-        "client holds no worker; a longer one is handed on as it comes.",
-        "Above 64K of a body the rest waits in an unlinked file in `tmp_dir`.",
+        "So much of a body is collected before the application is called, so that a slow client "
+        "holds no worker; what is longer is handed on as it comes.",
+        "What is above 64K waits in an unlinked file in `tmp_dir`.",
         "--buffer-body",
     )
     buffer_response: int = _declare(
-        "Buffers", 1 << 20, kinds.size(0, 1 << 40),
+        "Buffers", 1 << 20, kinds.size(1 << 16, 1 << 40),  # room for the server's own answers
         "So much of a response may wait in memory for a slow client; past it the application "
         "waits.",
         "Up to this size a slow reader holds no worker. Memory is used only while it lags.",
         "--buffer-response",
     )
     tmp_dir: str | None = _declare(
-        "Buffers", None, kinds.text("none|DIR", none=True),
+        "Buffers", None, kinds.text("DIR", none=True),
         "Directory for collected bodies; none is the system's own (TMPDIR, /tmp).",
         "Name one on a disk if /tmp is memory and uploads are large.",
         "--tmp-dir",
@@ -235,20 +236,20 @@ class Settings:
         "-m", "--umask",
     )
     pid: str | None = _declare(
-        "Process", None, kinds.text("none|FILE", none=True),
+        "Process", None, kinds.text("FILE", none=True),
         "File to write the master's pid to, locked while it runs.",
         "systemd and containers need none.",
         "-p", "--pid",
     )
     name: str | None = _declare(
-        "Process", None, kinds.text("none|NAME", none=True),
+        "Process", None, kinds.text("NAME", none=True),
         "Name in the process titles; by default the application's.",
         "Useful where several servers run the same application.",
         "-n", "--name",
     )
 
     access_logfile: str | None = _declare(
-        "Logging", None, kinds.text("none|FILE", none=True),
+        "Logging", None, kinds.text("FILE", none=True),
         "File for the access log; - is standard output.",
         "A proxy in front usually writes one already. USR1 opens it anew after a rotation.",
         "--access-logfile",

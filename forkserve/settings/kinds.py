@@ -31,7 +31,7 @@ class Kind:
 def _text(raw: object) -> str:
     """The text of a scalar. TOML's true and false are not text that anybody meant."""
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-        raise ValueError(f"is a {type(raw).__name__}, where a single value is expected")
+        raise ValueError("is not one number or one text")
     return str(raw)
 
 
@@ -58,7 +58,7 @@ def _bounded(
 ) -> Any:
     if value < least:
         if value == 0 and none:
-            raise ValueError(f"is 0, which is not a limit: write {NONE} for no limit")
+            raise ValueError(f"is not a limit: write {NONE} for no limit")
         raise ValueError(f"is less than {show(least)}")
     if value > most:
         raise ValueError(f"is more than {show(most)}")
@@ -81,19 +81,22 @@ def duration(
         match = _DURATION.fullmatch(text)
         if match is None:
             raise ValueError("is not a time like 30, 500ms or 5m" + (", nor none" if none else ""))
-        seconds = float(match[1]) * _SECONDS[match[2]]
+        # To the microsecond, so that what is shown reads back the same.
+        seconds = round(float(match[1]) * _SECONDS[match[2]], 6)
         return float(_bounded(seconds, least, most, none, show_duration))
 
     return Kind("none|TIME" if none else "TIME", read, show_duration)
 
 
 def show_duration(seconds: float | None) -> str:
-    """The shortest form that reads back the same."""
+    """A short form that reads back the same."""
     if seconds is None:
         return NONE
     if seconds >= 120 and seconds % 60 == 0:
-        return f"{seconds / 60:g}m"
-    return f"{seconds:g}" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+        return f"{seconds // 60:.0f}m"
+    if seconds < 1 and round(seconds * 1000, 3) % 1 == 0:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -173,22 +176,18 @@ def _read_variable(raw: object) -> str:
 
 
 def _read_mode(raw: object) -> int | None:
-    # TOML has octal numbers (0o027), which arrive as what they are.
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        mode = raw
-    elif raw == NONE:
+    if raw == NONE:
         return None
-    elif isinstance(raw, str) and re.fullmatch("(0o|0)?[0-7]{1,3}", raw):
-        mode = int(raw.removeprefix("0o"), 8)
-    else:
+    if isinstance(raw, int):
+        # umask = 22 would be decimal in TOML, and octal everywhere else.
+        raise ValueError('is a number: write the octal mode as a text, like "027"')
+    if not (isinstance(raw, str) and re.fullmatch("(0o|0)?[0-7]{1,3}", raw)):
         raise ValueError("is not an octal mode like 027, nor none")
-    if not 0 <= mode <= 0o777:
-        raise ValueError("is not between 000 and 777 (octal)")
-    return mode
+    return int(raw.removeprefix("0o"), 8)
 
 
 def _show_mode(mode: int | None) -> str:
-    return NONE if mode is None else f"{mode:03o}"
+    return NONE if mode is None else f"{mode:04o}"  # the 0 keeps it from being a number of TOML
 
 
 def _identity(look_up: Callable[[str], int]) -> Callable[[object], int | None]:

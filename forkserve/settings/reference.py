@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import textwrap
 from typing import Any
 
@@ -15,9 +16,14 @@ def toml_value(declaration: Declaration, value: Any) -> str:
     """``value`` as it would stand in a configuration file."""
     show = declaration.kind.show
     if declaration.kind.many:
-        return "[" + ", ".join(json.dumps(show(item)) for item in value) + "]"
+        return "[" + ", ".join(_quoted(show(item)) for item in value) + "]"
     text = show(value)
-    return text if text == "0" or (text.isdigit() and text[0] != "0") else json.dumps(text)
+    return text if re.fullmatch("0|[1-9][0-9]*", text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """A string of TOML: one of JSON, if that does not write a character as two halves."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def print_config(loaded: Loaded) -> str:

@@ -5,17 +5,25 @@ that is wrong is collected and raised at once: who repairs a configuration wants
 """
 
 import os
+import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forkserve.errors import SettingsError
 from forkserve.net.address import InetAddress
-from forkserve.settings.declared import Declaration, Settings, declarations
+from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import Kind
 
 PREFIX = "FORKSERVE_"
+
+# What Kubernetes sets in every container beside a service that is named "forkserve", or
+# "forkserve-web".
+_OF_KUBERNETES = re.compile(
+    rf"{PREFIX}(\w+?_)??"
+    r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_[A-Z]+(_[A-Z]+)?|(?P<url>PORT))"
+)
 
 # Names under which people look for a setting because another server, Gunicorn above all, calls it
 # so in its configuration file.
@@ -36,6 +44,16 @@ _ELSEWHERE = {
     "wsgi_app": "app",
 }
 
+# And what has no counterpart, by the names of the configuration file.
+_NOT_HERE = {
+    "daemon": "it runs in the foreground; let systemd or a container keep it",
+    "preload": "it has no preloading yet",
+    "preload_app": "it has no preloading yet",
+    "reload": "send SIGHUP after a change",
+    "threads": "a worker has one thread; raise workers",
+    "worker_class": "there is one kind of worker",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -50,17 +68,19 @@ def load_settings(
     environ: Mapping[str, str],
     command_line: Mapping[str, tuple[Any, str]],
     checks: Mapping[str, Callable[[Any], object]],
+    known_problems: Sequence[str] = (),
 ) -> Loaded:
     """Read every source and combine them.
 
     ``command_line`` maps names to (text or list of texts, option as written); ``checks`` has, for
-    some settings, a function of a higher layer that raises ValueError for a value it cannot use.
-    Raises SettingsError with all problems.
+    some settings, a function of a higher layer that raises ValueError for a value it cannot use;
+    ``known_problems`` are those of the command line. Raises SettingsError with all problems.
     """
-    problems: list[str] = []
+    problems = list(known_problems)
+    from_file = _from_file(file, problems)
     sources = [
         _defaults_of_others(environ),
-        _from_file(file, problems),
+        from_file or {},
         _from_environ(environ, problems),
         dict(command_line),
     ]
@@ -69,15 +89,15 @@ def load_settings(
     origins = dict.fromkeys(declared, "default")
     for source in sources:
         for name, (raw, origin) in source.items():
-            declaration, _ = declared[name]
             try:
-                value = _read(declaration, raw, origin)
+                value = _read(declared[name][0].kind, raw)
                 checks.get(name, lambda _: None)(value)
             except ValueError as error:
                 problems.append(f"{origin}: {name}: {error}")
             else:
                 values[name], origins[name] = value, origin
-    if not any("app" in source for source in sources):
+    readable = from_file is not None and not known_problems
+    if readable and not any("app" in source for source in sources):
         problems.append(
             "no application is named: give MODULE:CALLABLE, or `app` in the configuration file"
         )
@@ -88,14 +108,11 @@ def load_settings(
     return Loaded(settings, origins)
 
 
-def _read(declaration: Declaration, raw: Any, origin: str) -> Any:
+def _read(kind: Kind, raw: Any) -> Any:
     """The value of what was written, of one item or of a list. Raises ValueError."""
-    kind = declaration.kind
     if not kind.many:
         return _read_one(kind, raw)
     items: list[Any] = raw if isinstance(raw, list) else [raw]
-    if origin.startswith(PREFIX):
-        items = shlex.split(raw)
     if kind.commas:
         items = [part for item in items for part in str(item).split(",")]
     return tuple(_read_one(kind, item) for item in items)
@@ -116,7 +133,8 @@ def _defaults_of_others(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]
     return {"bind": (f":{port}", "PORT")} if port else {}
 
 
-def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, str]]:
+def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, str]] | None:
+    """None if the file cannot be read at all; then nothing is known to be missing from it."""
     if path is None:
         return {}
     import tomllib  # only who has a configuration file waits for it
@@ -126,18 +144,19 @@ def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, st
             table = tomllib.load(file)
     except OSError as error:
         problems.append(f"{path}: the configuration file cannot be read: {error.strerror}")
-        return {}
+        return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}: this is not TOML: {error}")
-        return {}
+        return None
     values = {}
     for key, raw in table.items():
         if isinstance(raw, dict):
-            problems.append(f"{path}: [{key}] is a table; all settings stand at the top level")
+            instead = f'write {key} = ["NAME=VALUE"]' if key == "env" else "settings stand above it"
+            problems.append(f"{path}: [{key}] is a table, and there are none; {instead}")
         elif key in declarations():
             values[key] = (raw, path)
         else:
-            problems.append(f"{path}: there is no setting {key!r}{_suggestion(key)}")
+            problems.append(f"{path}: there is no setting {key!r}{suggestion(key)}")
     return values
 
 
@@ -146,27 +165,39 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     if environ.get("WEB_CONCURRENCY"):
         values["workers"] = (environ["WEB_CONCURRENCY"], "WEB_CONCURRENCY")
     for variable, raw in environ.items():
-        if not variable.startswith(PREFIX):
+        if not variable.startswith(PREFIX) or _is_of_kubernetes(variable, raw):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in declarations() and variable == variable.upper():
-            values[name] = (raw, variable)
+            many = declarations()[name][0].kind.many
+            try:
+                values[name] = (shlex.split(raw) if many else raw, variable)
+            except ValueError as error:
+                problems.append(f"{variable}: {raw!r} cannot be split into words: {error}")
         else:
             problems.append(
-                f"{variable}: there is no setting {name!r}{_suggestion(name, _as_variable)}"
+                f"{variable}: there is no setting {name!r}{suggestion(name, _as_variable)}"
             )
     return values
+
+
+def _is_of_kubernetes(variable: str, raw: str) -> bool:
+    match = _OF_KUBERNETES.fullmatch(variable)
+    # FORKSERVE_PORT=tcp://10.0.0.1:8000 is; FORKSERVE_PORT=8000 is a person's mistake.
+    return match is not None and (match["url"] is None or "://" in raw)
 
 
 def _as_variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _suggestion(name: str, spell: Callable[[str], str] = str) -> str:
-    """The rest of a sentence that names the setting that was probably meant."""
+def suggestion(name: str, spell: Callable[[str], str] = str) -> str:
+    """The rest of a sentence, for a setting that does not exist: what was probably meant."""
     from difflib import get_close_matches  # only for mistakes
 
     name = name.lower().replace("-", "_")
+    if name in _NOT_HERE:
+        return f"; {_NOT_HERE[name]}"
     close = _ELSEWHERE.get(name) or next(iter(get_close_matches(name, declarations(), 1)), None)
     return f"; did you mean {spell(close)}?" if close else ""
 
@@ -177,9 +208,11 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
     def named(*names: str) -> str:
         return ", ".join(f"{name} ({origins[name]})" for name in names)
 
+    if not settings.bind:
+        yield f"{named('bind')} names no address"
     seen = set()
     for address in settings.bind:
-        key = (address.host, address.port) if isinstance(address, InetAddress) else str(address)
+        key = str(address).partition(",")[0]  # without the mode and the owners of a unix socket
         if key in seen and not (isinstance(address, InetAddress) and address.port == 0):
             yield f"{named('bind')}: {address} is there twice"
         seen.add(key)

@@ -14,24 +14,26 @@ import contextlib
 import io
 import socket
 import struct
-import traceback
 
+from forkserve.errors import in_a_line, traceback_of
 from forkserve.http.errors import InvalidResponse, ProtocolError
 from forkserve.http.framing import RequestFraming, request_framing
 from forkserve.http.head import Head, parse_head
-from forkserve.worker.body import RequestBody, is_collectable
+from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange
 from forkserve.worker.service import Service
 from forkserve.worker.state import ROWS, UNCHANGED, State
 from forkserve.worker.stream import RECV, RECV_HEAD, Stream
-from forkserve.wsgi.call import Environ, run_app
+from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, Environ, run_app
 from forkserve.wsgi.environ import request_environ
 from forkserve.wsgi.input import BodyError, ClientDisconnected
 
 HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
 
+# Seconds for a client to notice a response and stop sending, and for a drained body to arrive: from
+# the last octets that it sent, and in all. (lingering_timeout and lingering_time of nginx.)
 _LINGER = 5.0
-"""Seconds for a client to notice a response and stop sending, and for a drained body to arrive."""
+_LINGER_IN_ALL = 30.0
 
 _LAST_CHANCE = 1.0
 """Seconds in which a client of a retiring worker may still send a request that it had under way."""
@@ -57,8 +59,8 @@ class Connection(Stream):
     """
 
     __slots__ = (
-        "_base", "_began", "_looked_at", "deadline", "remote", "served", "state", "wake_at",
-        "watched",
+        "_base", "_began", "_looked_at", "_queued", "deadline", "exchange", "remote", "served",
+        "state", "wake_at", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -75,11 +77,13 @@ class Connection(Stream):
         self.state = HEAD
         self.deadline = now + service.head_timeout
         self.served = 0
+        self.exchange: Exchange | None = None
         self.watched = UNCHANGED
         self.wake_at = _NEVER
         self._base = base
         self._began = now
-        self._looked_at = 0
+        self._looked_at = 0  # octets of an unfinished head, when it was last looked at
+        self._queued = 0  # in FLUSH: octets in the kernel, when that was last looked at
 
     # ---- called by the loop
 
@@ -87,26 +91,27 @@ class Connection(Stream):
         """There is something to read, or an end, or an error."""
         state = self.state
         try:
-            data = self.socket.recv(RECV_HEAD if state is IDLE or state is HEAD else RECV)
+            octets = self.socket.recv(RECV_HEAD if state is IDLE or state is HEAD else RECV)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            octets = b""
+        if not octets:
             # The client is gone, or will send no more. Whatever is incomplete now stays so.
             self.close()
         elif state is IDLE or (state is HEAD and not self.buffer):
             self._began = now
-            self._parse(data, now)
+            self._parse(self.buffer + octets, now)  # it may hold the CR of an empty line
         elif state is HEAD:
-            self._more_of_head(data, now)
+            self._more_of_head(octets, now)
         elif state is BODY:
-            self.buffer += data
-            self.deadline = now + self.service.body_timeout
+            self.buffer += octets
             self._collect(now)
         elif state is DRAIN:
-            self.buffer += data
+            self.buffer += octets
             self._drain(now)
+        elif state is LINGER:
+            self.deadline = min(now + self._linger_for(), self._began + _LINGER_IN_ALL)
 
     def writable(self, now: float) -> None:
         """The client takes more of the response."""
@@ -118,17 +123,23 @@ class Connection(Stream):
             return
         if self.unsent is None:
             self._after_response(now)
+        else:
+            self._queued = self.queued()
 
     def turn(self, now: float) -> None:
         """Serve the next request of a READY connection, as far as it is there."""
         self._began = now
-        data, self.buffer = self.buffer, b""
-        self._parse(data, now)
+        octets, self.buffer = self.buffer, b""
+        self._parse(octets, now)
 
     def expire(self, now: float) -> None:
-        """The deadline has passed."""
+        """The deadline has passed, and there was nothing to read or to write."""
         row = ROWS[self.state]
-        if row.status is not None and (self.buffer or self.exchange):
+        if self.state is FLUSH and (queued := self.queued()) < self._queued:
+            # Too little is free for the kernel to call it writable, but the client does read.
+            self._queued = queued
+            self.deadline = now + self.service.write_timeout
+        elif row.status is not None and (self.buffer or self.exchange):
             self._refuse(ProtocolError(row.status, "the request did not arrive in time"), now)
         elif row.abrupt:
             self._abort()
@@ -139,65 +150,75 @@ class Connection(Stream):
 
     def retire(self, now: float) -> None:
         """The worker leaves: this connection ends after a request that is under way."""
-        if self.state is IDLE or (self.state is HEAD and not self.buffer):
+        if self.state in (IDLE, LINGER) or (self.state is HEAD and not self.buffer):
             self.deadline = min(self.deadline, now + _LAST_CHANCE)
 
     def close(self) -> None:
-        """Close it as it is."""
+        """Nothing more is to be done. The loop, which knows who else refers to it, closes the
+        socket; what takes memory goes now."""
         self.state = CLOSED
+        self.buffer = b""
+        self.unsent = None
         self._drop_exchange()
-        self.socket.close()
 
     # ---- from octets to the call
 
-    def _more_of_head(self, data: bytes, now: float) -> None:
-        whole = self.buffer + data
-        if b"\n" in data or len(whole) - self._looked_at >= _LOOK_AGAIN:
+    def _more_of_head(self, octets: bytes, now: float) -> None:
+        whole = self.buffer + octets
+        if b"\n" in octets or len(whole) - self._looked_at >= _LOOK_AGAIN:
             self._parse(whole, now)
         else:
             self.buffer = whole
 
-    def _parse(self, data: bytes, now: float) -> None:
-        """Take the head of a request from ``data``, and go on with what its framing says."""
+    def _parse(self, octets: bytes, now: float) -> None:
+        """Take the head of a request from ``octets``, and go on with what its framing says."""
         service = self.service
         head = None
         try:
-            head = parse_head(data, 0, service.limits)
+            head = parse_head(octets, 0, service.limits)
             if head is None:
-                if self.state is not HEAD or not self.buffer:
-                    self.state = HEAD
-                    self.deadline = now + service.head_timeout
-                self.buffer = data
-                self._looked_at = len(data)
+                self._wait_for_head(octets, now)
                 return
             framing = request_framing(head, service.max_body)
         except ProtocolError as error:
-            head = head or _head_of_refused(data)
+            head = head or _head_of_refused(octets)
             self.exchange = Exchange(self, head, _NO_BODY, None, self._began)
             self._refuse(error, now)
             return
-        self.buffer = data[head.end :]
+        self.buffer = octets[head.end :]
         if framing.length == 0:
             self.exchange = Exchange(self, head, framing, None, self._began)
             self._call(now)
             return
-        body = RequestBody(framing, service, self)
+        body = RequestBody(framing, service, self, now)
         self.exchange = Exchange(self, head, framing, body, self._began)
-        if is_collectable(framing, service.buffer_body):
-            self.state = BODY
-            self.deadline = now + service.body_timeout
-            self._collect(now)
-        else:
-            self._call(now)
+        self.state = BODY
+        self._collect(now)
+
+    def _wait_for_head(self, octets: bytes, now: float) -> None:
+        """The head is not complete."""
+        begun = self.state is HEAD and self.buffer.strip(b"\r")
+        # Empty lines in front of a request are ignored, and are no request that has begun.
+        empty = not octets.strip(b"\r\n")
+        self.buffer = octets[len(octets.rstrip(b"\r")) :] if empty else octets
+        self._looked_at = len(self.buffer)
+        if not empty and not begun:
+            self.state = HEAD
+            self.deadline = now + self.service.head_timeout
+        elif self.state is READY:
+            self.state = IDLE
+            self.deadline = now + self.service.keep_alive
 
     def _collect(self, now: float) -> None:
-        """Collect what is there of the body; when it is complete, or too long for it, call."""
+        """Collect what is there of the body; when that is enough, call."""
         assert self.exchange is not None and self.exchange.body is not None
         body = self.exchange.body
         try:
             body.collect()
         except ProtocolError as error:
             self._refuse(error, now)
+        except ClientDisconnected:
+            self.close()
         except OSError as error:
             self.service.log.error(
                 "a body cannot be collected in `tmp_dir`: %s. The request %.200r is answered with "
@@ -206,8 +227,10 @@ class Connection(Stream):
             )  # fmt: skip
             self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
         else:
-            if body.finished or body.collected > self.service.buffer_body:
+            if body.collected_enough:
                 self._call(now)
+            else:
+                self.deadline = body.deadline(now)
 
     def _call(self, now: float) -> None:
         """Run the application. Its errors end here."""
@@ -231,6 +254,8 @@ class Connection(Stream):
         except BaseException as error:  # noqa: BLE001 - SystemExit of one request ends no worker
             self._fail(exchange, error)
         service.row.end()
+        if body is not None:
+            body.close_input()
         self._settle(exchange)
 
     # ---- from the call to the next request
@@ -240,28 +265,26 @@ class Connection(Stream):
         log, line = self.service.log, exchange.head.line
         status, detail = 500, "The application failed."
         if isinstance(error, ClientDisconnected):
-            exchange.aborted = True
+            exchange.give_up()
             return
         if isinstance(error, BodyError):
             status, detail = error.status, error.detail
         elif isinstance(error, InvalidResponse):
             log.error("the response to %.200r cannot be sent: %s", line, error)
-        elif exchange.finished:
-            log.error("after the response to %.200r, close() raised %s", line, _traceback(error))
         else:
-            log.error("in %.200r the application raised %s", line, _traceback(error))
-        if exchange.finished:
-            return
-        if exchange.committed:
-            exchange.aborted = True
-        else:
+            where = "after the response to" if exchange.stage is FINISHED else "in"
+            what, trace = in_a_line(error), traceback_of(error, _OWN)
+            log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
+        if exchange.stage is COMMITTED:
+            exchange.stage = ABORTED
+        elif exchange.stage is not FINISHED:
             self._send_error(exchange, status, detail)
 
     def _send_error(self, exchange: Exchange, status: int, detail: str) -> None:
         try:
             exchange.send_error(status, detail)
         except ClientDisconnected:
-            exchange.aborted = True
+            exchange.stage = ABORTED
 
     def _refuse(self, error: ProtocolError, now: float) -> None:
         """Answer with an error, and close. Nothing more of this connection is parsed."""
@@ -276,12 +299,13 @@ class Connection(Stream):
 
     def _settle(self, exchange: Exchange) -> None:
         """The response is complete, as far as the application is concerned."""
-        now = exchange.now  # a moment ago: what came after the last octet was close() at most
-        if exchange.aborted:
+        now = self.service.clock()
+        if exchange.stage is ABORTED:
             self._abort()
         elif self.unsent is not None:
             self.state = FLUSH
             self.deadline = now + self.service.write_timeout
+            self._queued = self.queued()
         else:
             self._after_response(now)
 
@@ -311,7 +335,10 @@ class Connection(Stream):
             self.deadline = _NEVER
         else:
             self.state = IDLE
-            self.deadline = now + self.service.keep_alive
+            # A worker that began to leave meanwhile has not announced it to this client.
+            self.deadline = now + (
+                self.service.keep_alive if self.service.persist else _LAST_CHANCE
+            )
 
     def _drop_exchange(self) -> None:
         if self.exchange is not None and self.exchange.body is not None:
@@ -344,8 +371,12 @@ class Connection(Stream):
             self.close()
             return
         self.state = LINGER
-        self.deadline = now + _LINGER
+        self._began = now
+        self.deadline = now + self._linger_for()
         self.readable(now)
+
+    def _linger_for(self) -> float:
+        return _LINGER if self.service.persist else _LAST_CHANCE
 
     def _abort(self) -> None:
         """Close with a reset: the only way left to say that the response is not complete."""
@@ -356,16 +387,7 @@ class Connection(Stream):
         self.close()
 
 
-def _head_of_refused(data: bytes) -> Head:
+def _head_of_refused(octets: bytes) -> Head:
     """What the log, and the answer's framing, need of a request that could not be parsed."""
-    line = data.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+    line = octets.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
     return Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)
-
-
-def _traceback(error: BaseException) -> str:
-    """What was raised, in one line, and the traceback from the application's first frame on."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
-        frame = frame.tb_next
-    what = traceback.format_exception_only(error)[-1]
-    return what + "".join(traceback.format_exception(type(error), error, frame)).rstrip("\n")

@@ -12,13 +12,7 @@ from collections.abc import Sequence
 
 from forkserve import __version__
 from forkserve.apploader import load_application
-from forkserve.errors import (
-    EXIT_APPLICATION,
-    EXIT_FAILED,
-    EXIT_OK,
-    ApplicationError,
-    ForkserveError,
-)
+from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.net.listeners import Listener
 from forkserve.ops.access import AccessLog
 from forkserve.ops.logs import ErrorStream, LogFile, error_log
@@ -28,7 +22,7 @@ from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.descriptors import allow_descriptors
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.privileges import drop_privileges
-from forkserve.proc.signals import SignalQueue, unblock_all
+from forkserve.proc.signals import SignalQueue, reset, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.loop import Loop
@@ -42,7 +36,10 @@ SIGNALS = (
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH,
 )  # fmt: skip
 
-_DESCRIPTORS = 256  # for the application, beside those of the connections
+_DESCRIPTORS = 256  # for the application, beside those of the connections and their bodies
+
+
+_USABLE = os.R_OK | os.W_OK | os.X_OK
 
 
 def run_worker(
@@ -63,25 +60,35 @@ def run_worker(
     signals = SignalQueue()
     signals.listen(SIGNALS)
     unblock_all()
-    set_title(f"worker {slot} gen {generation}", settings.name or settings.app)
-    log = error_log(error_file, settings.log_level, f"worker {slot} gen {generation}")
+    who = f"worker {slot} gen {generation}"
+    set_title(who, settings.name or settings.app)
+    log = error_log(error_file, settings.log_level, who)
+    for close in (channel.close, signals.close, _default_signals, *(it.close for it in listeners)):
+        os.register_at_fork(after_in_child=close)
     try:
-        connections = _allowed_connections(settings, log)
-        become_the_application(settings, error_file, master)
+        connections, spools = _share_descriptors(settings.worker_connections, log)
+        prepare_process(settings)
+        die_with(master)  # after the change of user, at which the kernel forgets it
+        dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
         app = load_application(settings.app)
+        access_log = None
+        if access_file is not None:
+            access_log = AccessLog(access_file, settings.access_logformat)
+        service = Service(app, settings, row, log, access_log, time.monotonic, spools)
+        environs = [_environ(item, error_file, slot, generation) for item in listeners]
+        loop = Loop(
+            service, list(zip(listeners, environs, strict=True)), connections, due_after(settings)
+        )
+        os.register_at_fork(after_in_child=loop.let_go)
+        loop.listen_to(channel, signals, lambda: _reopen(log, error_file, access_file))
+        loop.begin()
     except ForkserveError as error:
-        channel.send(Message.FAILED, describe(error))
-        return EXIT_APPLICATION if isinstance(error, ApplicationError) else EXIT_FAILED
-    access_log = None
-    if access_file is not None:
-        access_log = AccessLog(access_file, settings.access_logformat)
-    service = Service(app, settings, row, log, access_log, time.monotonic)
-    environs = [_environ(item, error_file, slot, generation) for item in listeners]
-    loop = Loop(
-        service, list(zip(listeners, environs, strict=True)), connections, due_after(settings)
-    )
-    loop.listen_to(channel, signals, lambda: _reopen(log, error_file, access_file))
-    # What exists now stays: the collector need not look at it again, nor dirty its shared pages.
+        channel.send(Message.FAILED, error.report())
+        return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the master waits to hear why
+        channel.send(Message.FAILED, f"{in_a_line(error)}\n{traceback_of(error, ())}")
+        return EXIT_FAILED
+    # What exists now stays: the collector need not look at it again, nor write to its shared pages.
     gc.collect()
     gc.freeze()
     channel.send(Message.READY)
@@ -90,18 +97,27 @@ def run_worker(
     return EXIT_OK
 
 
-def _allowed_connections(settings: Settings, log: logging.Logger) -> int:
-    """`worker_connections`, or as many as the limit of descriptors leaves room for."""
-    wanted = settings.worker_connections
-    limit = allow_descriptors(wanted + _DESCRIPTORS)
-    allowed = min(wanted, max(1, limit - _DESCRIPTORS))
-    if allowed < wanted:
+def _default_signals() -> None:
+    """In a child of the application: a signal ends it, as its author expects."""
+    reset(SIGNALS)
+
+
+def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
+    """(connections, bodies kept in a file) that can be open at once, of ``wanted`` connections.
+
+    A quarter of the room is for the files: a body that gets none holds a worker while it comes.
+    """
+    limit = allow_descriptors(wanted + wanted // 2 + _DESCRIPTORS)
+    room = max(2, limit - _DESCRIPTORS)
+    spools = min(wanted, room // 4)
+    connections = min(wanted, room - spools)
+    if connections < wanted:
         log.warning(
             "%d descriptors are allowed, so at most %d connections are held, not the %d of "
             "`worker_connections`: raise the limit (ulimit -n, LimitNOFILE=), or lower it",
-            limit, allowed, wanted,
+            limit, connections, wanted,
         )  # fmt: skip
-    return allowed
+    return connections, spools
 
 
 def _reopen(log: logging.Logger, *files: LogFile | None) -> None:
@@ -110,28 +126,17 @@ def _reopen(log: logging.Logger, *files: LogFile | None) -> None:
             try:
                 file.open()
             except OSError as error:
-                log.error("%s cannot be opened anew: %s", file.path, error.strerror)
+                log.error(
+                    "USR1: cannot open %s. What was open stays in use", why_not(file.path, error)
+                )
 
 
-def become_the_application(settings: Settings, error_file: LogFile, master: int) -> None:
-    """Change this process into one that the application can be imported in.
-
-    Raises ForkserveError.
-    """
+def prepare_process(settings: Settings) -> None:
+    """Make this process one that the application can be imported in: user, umask, environment,
+    working directory and module path are what the settings say. Raises ForkserveError."""
     drop_privileges(settings.user, settings.group)
     if settings.umask is not None:
         os.umask(settings.umask)
-    die_with(master)
-    # Also for the master's SIGABRT, when a call is stuck.
-    dump_stacks_to(error_file)
-    prepare_import(settings)
-
-
-def prepare_import(settings: Settings) -> None:
-    """Working directory, module path and environment, as the settings want them.
-
-    Raises ForkserveError.
-    """
     for assignment in settings.env:
         name, _, value = assignment.partition("=")
         os.environ[name] = value
@@ -142,15 +147,22 @@ def prepare_import(settings: Settings) -> None:
             raise ForkserveError(
                 f"cannot change to the directory {settings.chdir} (`chdir`): {error.strerror}"
             ) from None
-    sys.path[:0] = [os.getcwd(), *(os.path.abspath(path) for path in settings.pythonpath)]
+    try:
+        directory = os.getcwd()
+    except OSError:
+        raise ForkserveError(
+            "the working directory is gone: somebody has removed it, or put another in its place, "
+            "since the start. Start forkserve anew, or set `chdir` to a path that a deploy keeps"
+        ) from None
+    tmp_dir = settings.tmp_dir
+    if tmp_dir is not None and not (os.path.isdir(tmp_dir) and os.access(tmp_dir, _USABLE)):
+        raise ForkserveError(
+            f"the directory {tmp_dir} (`tmp_dir`) is not there, or user {os.geteuid()} cannot "
+            "write in it: bodies are collected there"
+        )
+    sys.path[:0] = [directory, *(os.path.abspath(path) for path in settings.pythonpath)]
     # Modules may have come since the master looked.
     importlib.invalidate_caches()
-
-
-def describe(error: ForkserveError) -> str:
-    """The whole of what a person needs to know of a failed boot."""
-    trace = error.traceback if isinstance(error, ApplicationError) else ""
-    return f"{error}\n{trace}".rstrip("\n")
 
 
 def due_after(settings: Settings) -> float:

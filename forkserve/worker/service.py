@@ -21,6 +21,7 @@ class Service:
 
     ``persist``   False once the worker retires: responses then announce the close
     ``requests``  how many have been read whole
+    ``spools``    how many more bodies may be kept in a file at once
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Service:
         log: logging.Logger,
         access_log: AccessLog | None,
         clock: Callable[[], float],
+        spools: int,
     ) -> None:
         self.app = app
         self.row = row
@@ -54,9 +56,16 @@ class Service:
         self.write_timeout = settings.write_timeout
         self.persist = True
         self.requests = 0
+        self.spools = spools
         self.dropped_fields: set[str] = set()
         self._date_line = b""
         self._date_until = 0.0
+
+    def progress(self) -> float:
+        """The running call is not stuck: it has sent or received something. Returns the time."""
+        now = self.clock()
+        self.row.extend(now + self.timeout)
+        return now
 
     def date_line(self, now: float) -> bytes:
         """The Date field (RFC 9110 section 5.6.7), made once a second."""

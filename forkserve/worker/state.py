@@ -40,9 +40,11 @@ ROWS = {
     # No deadline: its turn comes before the loop waits again. Nothing is read from it until then,
     # which bounds what a client can send ahead.
     State.READY: Row(UNCHANGED),
+    State.RUNNING: Row(UNCHANGED),  # until the call returns; its deadline is on the scoreboard
     State.FLUSH: Row(WRITABLE, abrupt=True),
     State.IDLE: Row(READABLE),
     State.DRAIN: Row(READABLE),
-    State.LINGER: Row(READABLE, abrupt=True),
+    # Not abrupt: what the kernel still holds of the last response would be lost.
+    State.LINGER: Row(READABLE),
     State.CLOSED: Row(UNCHANGED),
 }

@@ -1,16 +1,16 @@
 """The call of the application: the whole contract of PEP 3333, and nothing of HTTP.
 
-    start_response ──> sink.start(status, headers)     may be replaced until the sink is committed
-    first block    ──> sink.send(block)                commits: the head goes out with it
-    a lone block   ──> sink.send_only(block)           head and whole body at once, length known
-    end            ──> sink.finish()                   only if nothing failed
+    NEW ──start_response──> STARTED ──first block──> COMMITTED ──the end──> FINISHED
+     ^ with exc_info ──────────┘         └──────── something fails ───────> ABORTED
 
-The application's errors pass through ``run_app`` unchanged. Its caller sees from
-``sink.committed`` whether the client can still be told.
+In STARTED the status and the header may still be replaced. A lone block takes both steps at once:
+its length is known, and head and body leave together. What the application raises passes through
+``run_app`` unchanged; its caller sees from the stage whether the client can still be told.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -20,24 +20,31 @@ Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
+
+class Stage(Enum):
+    """How far the response to one call is."""
+
+    NEW = "start_response was not called, or what it was given was refused"
+    STARTED = "status and header are known, and can still be replaced"
+    COMMITTED = "octets of it are out"
+    FINISHED = "nothing more of it goes out; further blocks are dropped"
+    ABORTED = "the client cannot be given the rest"
+
+
+NEW, STARTED, COMMITTED, FINISHED, ABORTED = Stage
 _NOT_STARTED = "the application did not call start_response"
 
 
-class Sink:
+class Sink(ABC):
     """Where the response to one call goes: what the application calls, above what a server does.
 
-    ``committed``  an octet of the response is out, or may be
-    ``started``    start_response was called, and took what it was given
-    ``wrote``      a block was sent
-
-    (A base class and not an object of its own between the two: that would cost each request 2 % of
-    its time.)
+    A base class and not an object of its own between the two: there is one a request.
     """
 
-    __slots__ = ("committed", "started", "wrote")
+    __slots__ = ("stage",)
 
     def __init__(self) -> None:
-        self.committed = self.started = self.wrote = False
+        self.stage = NEW
 
     # ---- for the application
 
@@ -48,17 +55,17 @@ class Sink:
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], None]:
         """PEP 3333, "The start_response() Callable"."""
-        if exc_info is not None:
+        if self.stage is not NEW:
+            if exc_info is None:
+                raise InvalidResponse("start_response was called again, without exc_info")
             try:
-                if self.committed:
+                if self.stage is not STARTED:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # a cycle through this frame otherwise
-        elif self.started:
-            raise InvalidResponse("start_response was called again, without exc_info")
-        self.started = False
+            self.stage = NEW
         self.start(status, headers)
-        self.started = True
+        self.stage = STARTED
         return self.write
 
     def write(self, block: bytes) -> None:
@@ -66,12 +73,12 @@ class Sink:
         if type(block) is not bytes:
             block = _as_bytes(block)
         if block:
-            if not self.started:
+            if self.stage is NEW:
                 raise InvalidResponse(_NOT_STARTED)
-            self.wrote = True
-            self.send(block)
+            if self.stage is not FINISHED:
+                self.send(block)
 
-    # ---- for the server to do
+    # ---- for the server to do; the stage is its to move, from the first octet on
 
     @abstractmethod
     def start(self, status: str, headers: Sequence[tuple[str, str]]) -> None:
@@ -98,23 +105,26 @@ def run_app(app: Application, environ: Environ, sink: Sink) -> None:
     that breaks the contract.
     """
     blocks = app(environ, sink.start_response)
-    if type(blocks) is list and len(blocks) == 1 and not sink.wrote:
-        # The usual answer: its length is known, and a list has nothing to close.
+    stage = sink.stage
+    if type(blocks) is list and len(blocks) == 1 and (stage is STARTED or stage is NEW):
+        # The usual answer; and a list has nothing to close.
         block = blocks[0]
         if type(block) is not bytes:
             block = _as_bytes(block)
-        if not sink.started:
+        if stage is NEW:
             raise InvalidResponse(_NOT_STARTED)
         sink.send_only(block)
         return
     try:
         for block in blocks:
             sink.write(block)
-        if sink.wrote:
+            if sink.stage is FINISHED:
+                break  # no body after HEAD, or as much as was announced: the rest may have no end
+        if sink.stage is COMMITTED:
             sink.finish()
-        elif sink.started:
+        elif sink.stage is STARTED:
             sink.send_only(b"")
-        else:
+        elif sink.stage is NEW:
             raise InvalidResponse(_NOT_STARTED)
     finally:
         close = getattr(blocks, "close", None)

@@ -62,6 +62,8 @@ def request_environ(
     # PEP 3333: octets as latin-1 text. Decoded once, and never normalised: "..", "//" and "%00"
     # are the application's to judge.
     environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+    if path == "*":
+        environ["PATH_INFO"] = ""  # OPTIONS *: about the server; a path begins with a slash
     environ["QUERY_STRING"] = head.query
     environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.minor else "HTTP/1.0"
     environ["RAW_URI"] = environ["REQUEST_URI"] = head.target

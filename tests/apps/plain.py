@@ -1,6 +1,7 @@
 """A WSGI application with a route for everything that the tests ask of a server."""
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -67,6 +68,19 @@ def do_stream(environ, start_response):
         yield block
 
 
+def do_endless(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    while True:
+        yield b"x" * 65536
+
+
+def do_early(environ, start_response):
+    """Begin the response, and read the body then."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"early "
+    yield b"%d" % len(environ["wsgi.input"].read())
+
+
 def do_fail(environ, start_response):
     raise RuntimeError("failed on purpose")
 
@@ -82,15 +96,31 @@ def do_exit(environ, start_response):
 
 
 def do_kill(environ, start_response):
-    os.kill(os.getpid(), signal.SIGSEGV)
+    """?N: with the signal N."""
+    os.kill(os.getpid(), int(environ["QUERY_STRING"] or signal.SIGSEGV))
     time.sleep(60)
 
 
+def do_fork(environ, start_response):
+    """Tell the pid of a child that outlives the request."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    return answer(start_response, b"%d" % pid)
+
+
+def do_multiprocessing(environ, start_response):
+    """Tell the pid of a child that outlives the request, until the worker ends."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    child.start()
+    return answer(start_response, b"%d" % child.pid)
+
+
 def do_wait(environ, start_response):
-    """Say so, and wait until the file ?NAME exists."""
+    """Say so, and wait until somebody writes to the FIFO ?NAME."""
     print("waiting", file=sys.stderr, flush=True)
-    while not os.path.exists(environ["QUERY_STRING"]):
-        time.sleep(0.01)
+    open(environ["QUERY_STRING"]).close()
     return answer(start_response, b"waited")
 
 

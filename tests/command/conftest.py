@@ -1,11 +1,28 @@
 """Servers that are stopped and checked when their test ends."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command.harness import Server, children, wait_for_death
+from tests.command.harness import PLAIN, Server, children, wait_for_death
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A directory with an application, shop.py, that a test can change."""
+    (tmp_path / "shop.py").write_text(PLAIN)
+    return tmp_path
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """What /wait waits for: until ``write_text`` opens it, and no longer."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
 
 
 @pytest.fixture

@@ -11,34 +11,23 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, Any
 
 APPS = Path(__file__).parent.parent / "apps"
 COMMAND = str(Path(sys.executable).parent / "forkserve")
+PLAIN = (APPS / "plain.py").read_text()
 WAIT = 30.0
 
 
-class Server:
-    """A running server. Its log is read all the time, and can be waited for."""
+class Lines:
+    """The lines of a stream. They are read all the time, and can be waited for."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, **popen: Any) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self.lines: list[str] = []
         self._arrived = threading.Condition()
-        self.process = subprocess.Popen(
-            [COMMAND, "--log-level", "debug", *arguments],
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env={**clean_environ(), **(env or {})},
-            cwd=popen.pop("cwd", APPS),
-            text=True,
-            errors="backslashreplace",
-            **popen,
-        )
-        assert self.process.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(stream,), daemon=True)
         self._reader.start()
 
     def _read(self, stream: IO[str]) -> None:
@@ -48,14 +37,6 @@ class Server:
                 self._arrived.notify_all()
         with self._arrived:
             self._arrived.notify_all()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def log(self) -> str:
-        return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, *, count: int = 1) -> list[re.Match[str]]:
         """Wait until ``count`` lines match, and return the matches."""
@@ -70,6 +51,55 @@ class Server:
             found = matches()
         assert done and len(found) >= count, f"{len(found)} lines match {pattern!r}:\n{self.log}"
         return found
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+
+class Tail(Lines):
+    """The lines of a file that may not be there yet, and may be replaced by another."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()  # of one that is not there, tail looks for it only once a second
+        self.process = subprocess.Popen(
+            ["tail", "-n", "+1", "-F", path],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        super().__init__(self.process.stdout)
+
+    def __enter__(self) -> "Tail":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(WAIT)
+        self._reader.join(WAIT)
+
+
+class Server(Lines):
+    """A running server, and its log."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, **popen: Any) -> None:
+        self.process = subprocess.Popen(
+            [COMMAND, "--log-level", "debug", *arguments],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env={**clean_environ(), **(env or {})},
+            cwd=popen.pop("cwd", APPS),
+            text=True,
+            errors="backslashreplace",
+            **popen,
+        )
+        assert self.process.stderr is not None
+        super().__init__(self.process.stderr)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def up(self) -> "Server":
         """Wait until it serves."""
@@ -148,6 +178,13 @@ class Client:
         return octets
 
 
+def unix_client(path: Path) -> Client:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(WAIT)
+    sock.connect(str(path))
+    return Client(sock)
+
+
 def clean_environ() -> dict[str, str]:
     """Ours, without what would change the server's settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FORKSERVE_")}
@@ -203,11 +240,3 @@ def descriptors(pid: int) -> list[str]:
         except OSError:
             continue
     return sorted(found)
-
-
-def iterate_until(condition: Any) -> Iterator[int]:
-    """Count up, under the test's deadline, until the condition holds."""
-    number = 0
-    while not condition():
-        yield number
-        number += 1

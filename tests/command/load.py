@@ -12,16 +12,24 @@ from tests.command.harness import WAIT
 class Load:
     """``clients`` threads that send one request after the other, until ``stop``.
 
-    Each keeps its connection as long as the server lets it. ``outcomes`` counts the answers by
-    status, and what was lost: "refused" (no connection), "lost" (sent, and not answered).
+    Each keeps its connection as long as the server lets it, or ``once`` for a single request.
+    ``outcomes`` counts the answers by status, and what was lost: "refused" (no connection), "lost"
+    (sent, and not answered).
     """
 
     def __init__(
-        self, port: int, path: str = "/hello", *, clients: int = 4, body: bytes = b"hello"
+        self,
+        port: int,
+        path: str = "/hello",
+        *,
+        clients: int = 4,
+        body: bytes = b"hello",
+        once: bool = False,
     ) -> None:
         self.outcomes: Counter[object] = Counter()
         self._port = port
-        self._request = f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+        field = "Connection: close\r\n" if once else ""
+        self._request = f"GET {path} HTTP/1.1\r\nHost: h\r\n{field}\r\n".encode()
         self._body = body
         self._stopping = threading.Event()
         self._answered = threading.Condition()

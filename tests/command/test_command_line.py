@@ -1,8 +1,10 @@
 """The command line, as a new operator meets it: every message helps, and nothing is half started."""
 
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import forkserve
-from tests.command.harness import APPS, COMMAND, Server, clean_environ, run
+from tests.command.harness import APPS, COMMAND, Lines, Server, Tail, clean_environ, run
 
 Start = Callable[..., Server]
 
@@ -30,6 +32,18 @@ def test_help_names_every_option() -> None:
         "-c, --config",
     ):
         assert option in text
+
+
+def test_help_shows_the_defaults() -> None:
+    text = " ".join(run("--help").stdout.split())
+    for part in (
+        "and ,group=NAME. [127.0.0.1:8000] --backlog",
+        "affinity and cgroup allow. [1] --worker-connections",
+        "to import the application. [2m] --keep-alive",
+        "more is a 413. [1G] --limit-request-line",
+        "USER User (name or number) that the workers run as. The master stays what it is. [none]",
+    ):
+        assert part in text, part
 
 
 def test_python_m_forkserve_is_the_same() -> None:
@@ -64,11 +78,34 @@ def test_all_problems_are_reported_at_once_and_nothing_is_started(tmp_path: Path
     assert result.stderr.count("\n") == 9
 
 
+def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
+    result = run(
+        "--wrokers", "3", "-k", "gevent", "--worker-class=gthread", "--threads", "4", "-D",
+        "--preload", "--nonsense", "-w", "0", "-b", "nowhere", "plain",
+    )  # fmt: skip
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    for part in (
+        "--wrokers: there is no such option; did you mean --workers?",
+        "-k: there is no such option; there is one kind of worker",
+        "--worker-class: there is no such option; there is one kind of worker",
+        "--threads: there is no such option; a worker has one thread; raise workers",
+        "-D: there is no such option; it runs in the foreground; let systemd or a container keep it",
+        "--preload: there is no such option; it has no preloading yet",
+        "--nonsense: there is no such option",
+        "--workers: workers: '0' is less than 1; write a number of workers, or auto",
+    ):
+        assert f"forkserve: {part}" in lines
+    assert len(lines) == 10, result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ([], "no application is named"),
-        (["--wrokers", "3", "plain"], "--workers"),
+        (["-w", "", "plain"], "--workers: workers: '' is not a whole number"),
+        (["-u", "", "plain"], "--user: user: '' is no user of this machine"),
+        (["plain", "bare"], "one application is served, not plain and bare"),
         (["--max-requests", "0", "plain"], "write none for no limit"),
         (["--max-requests-jitter", "5", "plain"], "without max_requests"),
         (["--limit-request-line", "100000", "plain"], "limit_request_head"),
@@ -152,10 +189,99 @@ def test_ways_to_name_an_application(start: Start, target: str, body: bytes) -> 
     assert start(target).get() == (200, body)
 
 
-def test_check_config() -> None:
-    result = run("--check-config", "-w", "4", "plain")
-    assert result.returncode == 0
-    assert "plain loads" in result.stdout
+def test_check_config_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("print('loading')\ndef application(e, s): pass\n")
+    result = run(
+        "--check-config", "-w", "4", "-b", f"unix:{tmp_path}/socket", "-p", "pid", "--error-logfile",
+        "error", "--access-logfile", "access", "shop", cwd=tmp_path,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == ("loading\nthe settings are sound, and the application shop loads\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.py"]
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("import os; os._exit(0)", "ended its process while it was loaded: exit status 0"),
+        (
+            "import os; os.kill(os.getpid(), 11)",
+            "ended its process while it was loaded: SIGSEGV",
+        ),
+        ("import time; time.sleep(600)", "not loaded within `boot_timeout` (0.3 s)"),
+    ],
+)
+def test_check_config_outlives_the_application(tmp_path: Path, code: str, part: str) -> None:
+    (tmp_path / "shop.py").write_text(f"print('loading', flush=True)\n{code}\n")
+    result = run("--check-config", "--boot-timeout", "0.3", "shop", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (3, "loading\n")
+    assert part in result.stderr
+
+
+def test_check_config_looks_at_the_directories(tmp_path: Path) -> None:
+    logs = run(
+        "--check-config", "--error-logfile", f"{tmp_path}/no/error", "--access-logfile",
+        str(tmp_path), "-p", f"{tmp_path}/nor/pid", "plain",
+    )  # fmt: skip
+    assert logs.returncode == 1
+    assert f"{tmp_path}/no/error (`error_logfile`): there is no directory" in logs.stderr
+    assert f"{tmp_path} (`access_logfile`) is a directory, and must be a file" in logs.stderr
+    assert f"{tmp_path}/nor/pid (`pid`): there is no directory" in logs.stderr
+    bodies = run("--check-config", "--tmp-dir", f"{tmp_path}/gone", "plain")
+    assert bodies.returncode == 1
+    assert f"the directory {tmp_path}/gone (`tmp_dir`) is not there" in bodies.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_check_config_loads_as_the_user_that_the_workers_are() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        # An application that imports nothing new: nobody may not be able to read this Python.
+        code = "import os\nif os.getuid() != 65534: raise RuntimeError\ndef app(e, s): pass\n"
+        (place / "shop.py").write_text(code)
+        assert run("--check-config", "-u", "nobody", "shop", cwd=place).returncode == 0
+        (place / "shop.py").chmod(0o600)
+        result = run("--check-config", "-u", "nobody", "shop", cwd=place)
+        assert result.returncode == 3
+        assert "PermissionError" in result.stderr
+
+
+def test_a_failure_that_only_a_log_file_tells_is_announced(tmp_path: Path) -> None:
+    log = tmp_path / "error"
+    result = run("-b", "127.0.0.1:0", "--error-logfile", str(log), "missing_module")
+    assert result.returncode == 3
+    assert result.stderr == f"forkserve: it has failed; the log says why: {log}\n"
+    assert "there is no module 'missing_module'" in log.read_text()
+
+
+def test_sockets_for_another_process_are_not_taken(start: Start) -> None:
+    server = start("plain", env={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+    assert (
+        f"LISTEN_FDS=1 is ignored, because LISTEN_PID is 1 and this is process {server.pid}"
+        in (server.lines[0])
+    )
+    assert server.get() == (200, b"hello")
+
+
+def test_sockets_of_the_service_manager_come_before_bind() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        script = 'exec 3<&"$1"; shift; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+        process = subprocess.Popen(
+            ["bash", "-c", script, "-", str(listener.fileno()), COMMAND, "-b", ":1", "plain"],
+            pass_fds=[listener.fileno()], cwd=APPS, env=clean_environ(), stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        with process.stderr:
+            log = Lines(process.stderr)
+            log.wait_for(f"serves plain on http://127.0.0.1:{listener.getsockname()[1]} ")
+            process.terminate()
+            assert process.wait(30) == 0
+    assert log.lines[0] == (
+        "forkserve: the sockets of LISTEN_FDS (1) take the place of bind (--bind)"
+    )
 
 
 def test_print_config_tells_each_origin_and_can_be_read_back(tmp_path: Path) -> None:
@@ -249,8 +375,8 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
     command = f'exec "$0" -b 127.0.0.1:{port} --error-logfile {log} plain <&- >&- 2>&-'
     process = subprocess.Popen(["sh", "-c", command, COMMAND], cwd=APPS, env=clean_environ())
     try:
-        while not (log.exists() and "serves" in log.read_text()):
-            assert process.poll() is None
+        with Tail(log) as lines:
+            lines.wait_for("serves")
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(b"GET /spoken HTTP/1.0\r\n\r\n")
             assert sock.recv(4096).startswith(b"HTTP/1.1 500")

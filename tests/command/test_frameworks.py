@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.command.harness import Server
+from tests.command.harness import Server, Tail
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -99,13 +99,14 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         socket_path = tmp_path / "front.sock"
         # Its workers would be another user, who may not look into the directory of the test.
         user = "user root;" if os.geteuid() == 0 else ""
+        own_log = f"error_log {tmp_path}/nginx.log notice;"
         text = (ROOT / "conf" / "nginx.conf").read_text()
         for old, new in (
             ("listen 80;", f"listen unix:{socket_path};"),
             ("server 127.0.0.1:8000;", f"server {upstream};"),
             ("/run/nginx.pid", f"{tmp_path}/nginx.pid"),
             ("/var/log/nginx/", f"{tmp_path}/"),
-            ("worker_processes auto;", f"worker_processes 1; daemon off; {user}"),
+            ("worker_processes auto;", f"worker_processes 1; {user} daemon off; {own_log}"),
         ):
             assert old in text
             text = text.replace(old, new)
@@ -113,21 +114,17 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         config.write_text(text)
         subprocess.run([program, "-t", "-q", "-c", str(config)], check=True)
         processes.append(subprocess.Popen([program, "-c", str(config)]))
-        while not socket_path.exists():
-            assert processes[0].poll() is None
+        with Tail(tmp_path / "nginx.log") as lines:
+            lines.wait_for("start worker process ")
         return str(socket_path)
 
     yield starter
     for process in processes:
         process.terminate()
         assert process.wait(30) == 0
-    errors = tmp_path / "error.log"
-    if errors.exists():
-        assert not [
-            line
-            for line in errors.read_text().splitlines()
-            if "[error]" in line or "[alert]" in line
-        ]
+    for path in (tmp_path / "error.log", tmp_path / "nginx.log"):
+        lines = path.read_text().splitlines() if path.exists() else []
+        assert not [line for line in lines if "[error]" in line or "[alert]" in line]
 
 
 class UnixAdapter(requests.adapters.HTTPAdapter):

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import requests
 
 from tests.command.harness import Server
+from tests.conftest import need
 
 Start = Callable[..., Server]
 
@@ -78,6 +80,54 @@ def test_a_large_upload_in_bounded_memory(start: Start, chunked: bool) -> None:
         assert client.response().content == expected  # type: ignore[attr-defined]
         assert client.get("/pid") == (200, b"%d" % worker)
     assert peak_memory(worker) - before < 8 << 20
+
+
+@pytest.mark.parametrize("size", [5, 100_000, 3 << 20])
+@pytest.mark.parametrize("coding", [[], ["-H", "Transfer-Encoding: chunked"]])
+def test_curl_waits_for_a_100_before_it_sends(
+    start: Start, tmp_path: Path, size: int, coding: list[str]
+) -> None:
+    server = start("plain")
+    path = tmp_path / "upload"
+    path.write_bytes(b"x" * size)
+    result = subprocess.run(
+        [need("curl"), "-sS", "--dump-header", "-", "--expect100-timeout", "20", "-X", "POST",
+         "-H", "Expect: 100-continue", *coding, "-T", path, f"{server.url}/sum"],
+        capture_output=True, check=True, timeout=10,
+    )  # fmt: skip
+    answer = result.stdout.decode()
+    assert answer.startswith("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert answer.count("HTTP/1.1") == 2
+    assert answer.endswith(f"\r\n\r\n{size} {hashlib.sha256(b'x' * size).hexdigest()}")
+
+
+def test_a_100_never_stands_in_a_response(start: Start) -> None:
+    """The application answers before it reads: the client, told so by the answer, may send."""
+    server = start("plain")
+    size = 2 << 20
+    with server.connect() as client:
+        client.send(
+            b"POST /early HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n" % size
+        )
+        octets = b""
+        while b"early" not in octets:
+            octets += client.socket.recv(65536)
+        client.send(b"x" * size)
+        octets += client.rest()
+    assert octets.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"100 Continue" not in octets
+    assert b"%d" % size in octets
+
+
+def test_an_endless_stream_has_a_head(start: Start) -> None:
+    server = start("plain")
+    with server.connect() as client:
+        for _ in range(3):
+            client.send(b"HEAD /endless HTTP/1.1\r\nHost: h\r\n\r\n")
+            response = client.response("HEAD")
+            assert (response.status, response.content) == (200, b"")  # type: ignore[attr-defined]
+        assert client.get("/hello") == (200, b"hello")
 
 
 def test_a_large_download_in_bounded_memory(start: Start) -> None:

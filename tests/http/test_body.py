@@ -17,10 +17,10 @@ def feed(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, bytes]:
     content, left = b"", b""
     for piece in pieces:
         left += piece
-        pieces: list[bytes] = []
-        taken = decoder.decode(left, 0, pieces)
-        assert all(pieces)
-        content, left = content + b"".join(pieces), left[taken:]
+        into: list[bytes] = []
+        taken = decoder.decode(left, 0, into)
+        assert all(into)
+        content, left = content + b"".join(into), left[taken:]
     return content, left
 
 
@@ -59,6 +59,20 @@ def test_a_body_of_a_known_length() -> None:
         assert feed(decoder, pieces) == (b"hello", NEXT)
         assert decoder.finished
     assert LengthDecoder(0).finished
+
+
+def test_how_much_is_to_come_is_known_if_the_length_is() -> None:
+    counted = LengthDecoder(5)
+    assert counted.remaining == 5
+    assert counted.decode(b"hel", 0, []) == 3
+    assert (counted.remaining, counted.finished) == (2, False)
+    assert counted.decode(b"lo" + NEXT, 0, []) == 2
+    assert (counted.remaining, counted.finished) == (0, True)
+    chunked = ChunkedDecoder(LIMITS, None)
+    for octets in (b"", b"5\r\nhel", b"lo\r\n0\r\n\r\n"):
+        chunked.decode(octets, 0, [])
+        assert chunked.remaining is None
+    assert chunked.finished
 
 
 def test_decoding_starts_where_it_is_told_to() -> None:

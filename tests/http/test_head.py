@@ -129,6 +129,8 @@ def test_empty_lines_before_the_request_line_are_ignored() -> None:
     head = accepted(b"\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n")
     assert head.method == "GET"
     assert refused(b"\r\n" * 40 + b"GET / HTTP/1.0\r\n\r\n", SMALL) == 400
+    assert outcome(b"\r\n" * 32, SMALL) is None
+    assert refused(b"\r\n" * 33, SMALL) == 400  # without waiting for a request line
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_valid_hosts(value: bytes) -> None:
     "value",
     [b"h h", b"h\th", b"h/p", b"h?q", b"h#f", b"u@h", b"h:x", b"h:-1", b"h:+80", b"h:80:80",
      b"h:65536", b"h:1_0", b"[::1", b"::1", b"[:::]", b"[g::]", b"[]", b"[::1]x", b"h\\", b'"h"',
-     b"<h>", b"h%4", b"h%", b"\xe9", b"h^", b"[1.2.3.4]"],
+     b"<h>", b"h%4", b"h%", b"\xe9", b"h^", b"[1.2.3.4]", b":80", b":"],
 )  # fmt: skip
 def test_malformed_hosts(value: bytes) -> None:
     assert refused(b"GET / HTTP/1.1\r\nHost: " + value + b"\r\n\r\n") == 400
@@ -413,3 +415,18 @@ def test_secrets_are_not_remembered() -> None:
     accepted(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: s3cret\r\nAuthorization: s3cret\r\n\r\n")
     assert not any("s3cret" in line for line in module._known)
     assert len(module._known) <= 1024
+
+
+def test_long_names_of_fields_are_not_remembered() -> None:
+    """A thousand of them, of the length that a field may have, would be megabytes a worker."""
+    from forkserve.http import head as module
+
+    module._variable.cache_clear()
+    for length in (1, 64, 65, 8000):
+        name = b"x" * length
+        head = outcome(b"GET / HTTP/1.0\r\n" + name + b": y\r\n\r\n", LIMITS)
+        assert isinstance(head, Head)
+        assert head.fields == {f"HTTP_{'X' * length}": "y"}
+    assert module._variable.cache_info().currsize == 2
+    assert refused(b"GET / HTTP/1.0\r\n" + b"x" * 70 + b"(: y\r\n\r\n") == 400
+    assert accepted(b"GET / HTTP/1.0\r\n" + b"x" * 70 + b"_: y\r\n\r\n").fields == {}

@@ -132,6 +132,45 @@ def test_a_lone_block_of_another_length_than_announced() -> None:
         assert encoder.persist == (length <= 5)
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "length", "persist"),
+    [
+        ("GET", "200 OK", 6, False),
+        ("GET", "200 OK", 5, True),
+        ("GET", "200 OK", 4, True),
+        ("HEAD", "200 OK", 6, True),
+        ("GET", "304 Not Modified", 6, True),
+    ],
+)
+def test_a_lone_block_that_is_too_short_announces_the_close(
+    method: str, status: str, length: int, persist: bool
+) -> None:
+    encoder = ResponseEncoder(method, 1, True)
+    encoder.start(status, [("Content-Length", str(length))])
+    head = encoder.only(DATE, b"hello").partition(b"\r\n\r\n")[0]
+    assert (b"Connection: close" not in head.split(b"\r\n")) == encoder.persist == persist
+    assert b"Content-Length: %d" % length in head
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length", "blocks", "sated"),
+    [
+        ("GET", "200 OK", None, [b"hello"], False),
+        ("GET", "200 OK", "5", [b"hello"], False),
+        ("GET", "200 OK", "5", [b"hello", b"!"], True),
+        ("HEAD", "200 OK", None, [b"a"], True),
+        ("GET", "204 No Content", None, [b"a"], True),
+        ("GET", "304 Not Modified", "5", [b"a"], True),
+    ],
+)
+def test_what_can_take_no_more_of_a_body_is_sated(
+    method: str, status: str, length: str | None, blocks: list[bytes], sated: bool
+) -> None:
+    headers = [] if length is None else [("Content-Length", length)]
+    _, _, encoder = encode(headers, blocks, method=method, status=status)
+    assert encoder.sated == sated
+
+
 def test_date_and_server_of_the_application_win() -> None:
     encoder = ResponseEncoder("GET", 1, True)
     encoder.start("200 OK", [("DATE", "then"), ("server", "mine")])
@@ -144,10 +183,14 @@ def test_date_and_server_of_the_application_win() -> None:
 def test_fields_that_are_the_servers_to_send_are_dropped() -> None:
     lines, _, encoder = encode(
         [("Transfer-Encoding", "gzip"), ("Keep-Alive", "x"), ("Connection", "keep-alive"),
-         ("Upgrade", "h2c"), ("X", "y")], [b"a"],
+         ("Upgrade", "h2c"), ("Proxy-Authenticate", "Basic"), ("proxy-authorization", "x"),
+         ("X", "y")], [b"a"],
     )  # fmt: skip
     assert lines == [b"HTTP/1.1 200 OK", b"X: y", b"Transfer-Encoding: chunked"]
-    assert encoder.dropped == ["Transfer-Encoding", "Keep-Alive", "Connection", "Upgrade"]
+    assert encoder.dropped == [
+        "Transfer-Encoding", "Keep-Alive", "Connection", "Upgrade", "Proxy-Authenticate",
+        "proxy-authorization",
+    ]  # fmt: skip
 
 
 def test_a_second_start_replaces_the_first() -> None:

@@ -1,17 +1,19 @@
 """The life of workers, told as stories to the pure supervisor: no process, no clock."""
 
+import random
 import signal
 from itertools import pairwise
 from typing import TypeVar
 
 import pytest
 
-from forkserve.errors import EXIT_APPLICATION
-from forkserve.master import story
-from forkserve.master.roster import MOST_WORKERS, Phase, Worker
-from forkserve.master.story import Action, Event, Plan
+from forkserve.errors import EXIT_APPLICATION, EXIT_FAILED
+from forkserve.master import story, wording
+from forkserve.master.roster import Phase, Worker
+from forkserve.master.story import Action, Event, Life, Plan, Reload
 from forkserve.master.supervisor import Supervisor
 from forkserve.proc.channel import Message
+from forkserve.settings.kinds import MOST_WORKERS
 
 PLAN = Plan(workers=3, boot_timeout=60.0, graceful_timeout=30.0)
 
@@ -19,29 +21,48 @@ PLAN = Plan(workers=3, boot_timeout=60.0, graceful_timeout=30.0)
 class World:
     """A supervisor, and the processes that it believes in."""
 
-    def __init__(self, plan: Plan = PLAN, *, up: bool = True) -> None:
+    def __init__(self, plan: Plan = PLAN, *, up: bool = True, forks: bool = True) -> None:
+        """``forks``: each fork succeeds at once; else its serial is noted in ``unforked``."""
         self.supervisor = Supervisor(plan)
         self.now = 1000.0
         self.actions: list[Action] = []
+        self.forks = forks
+        self.unforked: list[int] = []
+        self.hasty = 0
         self.tell(story.Started())
         if up:
             self.boot()
 
     def tell(self, event: Event, after: float = 0.0) -> list[Action]:
-        """What the supervisor does about ``event``; each fork succeeds at once."""
+        """What the supervisor does about ``event``."""
         self.now += after
-        actions = self.supervisor.handle(event, self.now)
-        for action in list(actions):
-            if isinstance(action, story.Spawn):
-                actions += self.supervisor.handle(
-                    story.Forked(action.serial, 10000 + action.serial), self.now
-                )
-        self.actions += actions
-        self.check()
+        actions = self._handle(event)
+        if self.forks:
+            actions += self.fork()
         return actions
 
-    def check(self) -> None:
+    def fork(self) -> list[Action]:
+        """All forks that are still to be done succeed."""
+        actions: list[Action] = []
+        while self.unforked:
+            serial = self.unforked.pop(0)
+            actions += self._handle(story.Forked(serial, pid_of(serial)))
+        return actions
+
+    def _handle(self, event: Event) -> list[Action]:
+        actions = self.supervisor.handle(event, self.now)
+        self.unforked += [action.serial for action in actions if isinstance(action, story.Spawn)]
+        self.actions += actions
+        self.check(actions)
+        return actions
+
+    def check(self, actions: list[Action]) -> None:
         """What must hold after every event."""
+        due = self.supervisor.next_deadline()
+        self.hasty = self.hasty + 1 if due is not None and due <= self.now else 0
+        assert self.hasty <= self.supervisor.wanted, "the loop spins"
+        for kill in of(story.Kill, actions):
+            assert kill.pid == pid_of(kill.serial), "somebody else is killed"
         roster = self.supervisor.roster
         rows = [worker.row for worker in roster]
         assert len(set(rows)) == len(rows), "two workers write one row"
@@ -54,7 +75,10 @@ class World:
     def boot(self) -> None:
         """Everyone who boots becomes ready, and so on, until nobody boots."""
         while booting := self.workers(Phase.BOOTING):
-            self.tell(story.Ready(booting[0].serial), 0.1)
+            if booting[0].failure:
+                self.exit(booting[0], "exit status 3")
+            else:
+                self.tell(story.Ready(booting[0].serial), 0.1)
 
     def leave(self) -> None:
         """Everyone who retires, or is being killed, is gone."""
@@ -68,7 +92,9 @@ class World:
         request: str | None = None,
         after: float = 0.0,
     ) -> list[Action]:
-        return self.tell(story.Exited(worker.serial, how, request), after)
+        word, _, number = how.rpartition(" ")
+        status = int(number) if word else -getattr(signal, how)
+        return self.tell(story.Exited(worker.serial, status, how, request), after)
 
     def tick(self, after: float) -> list[Action]:
         """Let time pass, with a Tick at each deadline."""
@@ -95,6 +121,18 @@ class World:
 
 
 T = TypeVar("T")
+
+
+def pid_of(serial: int) -> int:
+    return 10000 + serial
+
+
+def abort(worker: Worker) -> story.Kill:
+    return story.Kill(worker.serial, worker.pid, signal.SIGABRT)
+
+
+def kill(worker: Worker) -> story.Kill:
+    return story.Kill(worker.serial, worker.pid, signal.SIGKILL)
 
 
 def of(kind: type[T], actions: list[Action]) -> list[T]:
@@ -134,6 +172,30 @@ def test_if_nobody_can_boot_the_server_exits_and_says_why_once() -> None:
     assert not of(story.Notify, world.actions) or "READY=1" not in str(world.actions)
 
 
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("exit status 1", EXIT_FAILED),  # the user cannot be changed, a log cannot be opened
+        ("exit status 3", EXIT_APPLICATION),
+        ("SIGKILL", EXIT_APPLICATION),
+    ],
+)
+def test_the_exit_status_says_whose_fault_the_first_boot_was(how: str, status: int) -> None:
+    world = World(up=False)
+    for worker in world.workers(Phase.BOOTING):
+        world.tell(story.BootFailed(worker.serial, "why"))
+        world.exit(worker, how)
+    assert of(story.Exit, world.actions) == [story.Exit(status)]
+
+
+def test_if_nobody_can_be_forked_the_server_exits() -> None:
+    world = World(up=False, forks=False)
+    for serial in world.unforked:
+        world.tell(story.ForkFailed(serial, "no memory"))
+    assert "could not be forked: no memory" in logged(world.actions, "error")
+    assert of(story.Exit, world.actions) == [story.Exit(EXIT_FAILED)]
+
+
 def test_one_that_cannot_boot_is_no_reason_to_stop_while_another_serves() -> None:
     world = World(up=False)
     first, second, third = world.workers(Phase.BOOTING)
@@ -153,10 +215,13 @@ def test_a_boot_has_a_deadline() -> None:
     first, *others = world.workers(Phase.BOOTING)
     for worker in others:
         world.tell(story.Ready(worker.serial))
-    actions = world.tick(60.0)
-    assert story.Kill(first.serial, signal.SIGKILL) in actions
+    assert of(story.Kill, world.tick(60.0)) == [abort(first)]
+    assert not of(story.Kill, world.tick(0.9))
+    assert of(story.Kill, world.tick(0.1)) == [kill(first)]
     actions = world.exit(first, "SIGKILL")
-    assert "`boot_timeout`" in logged(actions, "error")
+    assert "could not boot" in logged(actions, "error")
+    assert wording.BOOT_DEADLINE in logged(actions, "error")
+    assert [item.slot for item in of(story.Spawn, world.tick(0.5))] == [0]
 
 
 def test_a_fork_that_fails_is_tried_again_later() -> None:
@@ -194,14 +259,20 @@ def test_a_client_cannot_forge_a_line_through_the_request_in_the_log() -> None:
     assert "\x9b" not in logged(actions)
 
 
-def deaths_in(world: World, seconds: float, lives: float) -> list[float]:
+def deaths_in(
+    world: World,
+    seconds: float,
+    lives: float,
+    how: str = "exit status 1",
+    request: str | None = None,
+) -> list[float]:
     """Times at which slot 0 is filled, if each worker in it dies ``lives`` after it is ready."""
     end = world.now + seconds
     times = []
     while world.now < end:
         mine = next((w for w in world.workers(Phase.SERVING) if w.slot == 0), None)
         if mine is not None:
-            world.exit(mine, "exit status 1", after=lives)
+            world.exit(mine, how, request, after=lives)
         else:
             due = world.supervisor.next_deadline()
             assert due is not None
@@ -212,23 +283,101 @@ def deaths_in(world: World, seconds: float, lives: float) -> list[float]:
     return [time for time in times if time <= end]
 
 
+def most_in_ten_seconds(times: list[float]) -> int:
+    return max(len([time for time in times if start <= time < start + 10.0]) for start in times)
+
+
 @pytest.mark.parametrize("lives", [0.0, 0.1, 1.0, 1.49])
 def test_a_crash_loop_is_slowed_down_to_one_in_thirty_seconds(lives: float) -> None:
     world = World()
     begin = world.now
     times = deaths_in(world, 600.0, lives)
-    for start in times:
-        assert len([time for time in times if start <= time < start + 10.0]) <= 7
+    assert most_in_ten_seconds(times) <= 7
     late = [time for time in times if time > begin + 300.0]
     assert len(late) <= 10 + 1
 
 
-def test_a_worker_that_lives_a_while_is_always_replaced_at_once() -> None:
+@pytest.mark.parametrize("lives", [0.0, 1.0, 1.49])
+@pytest.mark.parametrize(
+    ("how", "request_"),
+    [("SIGSEGV", "GET /poison HTTP/1.1"), ("exit status 1", "GET /poison HTTP/1.1"),
+     ("SIGKILL", None), ("SIGTERM", None)],
+)  # fmt: skip
+def test_poisonous_requests_and_kills_from_outside_leave_no_slot_empty_for_long(
+    lives: float, how: str, request_: str | None
+) -> None:
     world = World()
-    times = deaths_in(world, 100.0, 2.0)
-    assert all(abs(b - a - 2.0) < 0.01 for a, b in pairwise(times))
-    for start in times:
-        assert len([time for time in times if start <= time < start + 10.0]) <= 7
+    times = deaths_in(world, 600.0, lives, how, request_)
+    assert all(b - a <= 2.0 + lives + 0.01 for a, b in pairwise(times))
+    assert most_in_ten_seconds(times) <= 7
+    assert "replaced in 2 s" in logged(world.actions, "error")
+
+
+@pytest.mark.parametrize("lives", [1.51, 2.0])
+def test_a_worker_that_lives_a_while_is_always_replaced_at_once(lives: float) -> None:
+    world = World()
+    times = deaths_in(world, 100.0, lives)
+    assert all(abs(b - a - lives) < 0.01 for a, b in pairwise(times))
+    assert most_in_ten_seconds(times) <= 7
+
+
+def test_a_boot_that_fails_again_and_again_is_tried_every_thirty_seconds() -> None:
+    world = World()
+    world.exit(world.workers(Phase.SERVING)[0], after=10.0)
+    pauses = []
+    for _ in range(8):
+        world.exit(world.workers(Phase.BOOTING)[0], "exit status 3")
+        due = world.supervisor.next_deadline()
+        assert due is not None
+        pauses.append(due - world.now)
+        world.tick(pauses[-1])
+    assert pauses == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0])
+
+
+def test_a_worker_that_somebody_else_ends_is_replaced_at_once_and_has_not_died() -> None:
+    world = World()
+    worker = world.workers(Phase.SERVING)[1]
+    actions = world.tell(story.Leaving(worker.serial))
+    assert [item.slot for item in of(story.Spawn, actions)] == [1]
+    assert not of(story.Tell, actions)  # it knows
+    assert "somebody else" in logged(actions, "info")
+    assert world.tell(story.Leaving(worker.serial)) == []
+    world.boot()
+    assert logged(world.exit(worker), "error") == ""
+    # As if nothing had been: the first death of the slot is free.
+    assert of(story.Spawn, world.exit(world.workers(Phase.SERVING)[1], "SIGSEGV"))
+
+
+def test_a_worker_that_somebody_else_ends_has_its_time_to_finish() -> None:
+    world = World()
+    worker = world.workers(Phase.SERVING)[1]
+    world.tell(story.Leaving(worker.serial))
+    world.boot()
+    assert not of(story.Kill, world.tick(29.0))
+    assert of(story.Kill, world.tick(1.0)) == [kill(worker)]
+
+
+@pytest.mark.parametrize("name", ["TTOU", "TERM"])
+def test_the_death_of_a_worker_that_was_leaving_is_logged(name: str) -> None:
+    world = World()
+    world.signal(name)
+    *_, worker = world.workers(Phase.RETIRING)
+    text = logged(world.exit(worker, "SIGSEGV", "GET /last HTTP/1.1"), "error")
+    assert "died: SIGSEGV, in the request 'GET /last HTTP/1.1'" in text
+    assert "replaced" not in text
+    world = World()
+    world.signal(name)
+    assert not logged(world.exit(world.workers(Phase.RETIRING)[-1]), "error")
+
+
+def test_a_request_that_was_cut_off_is_named() -> None:
+    world = World()
+    world.signal("TTOU")
+    (slow,) = world.workers(Phase.RETIRING)
+    world.tick(30.0)
+    actions = world.exit(slow, "SIGKILL", "GET /slow HTTP/1.1")
+    assert "killed in the request 'GET /slow HTTP/1.1'" in logged(actions, "info")
+    assert not logged(actions, "error")
 
 
 def test_the_same_traceback_is_logged_once_and_then_in_one_line() -> None:
@@ -271,7 +420,8 @@ def test_hup_replaces_one_after_the_other_and_never_retires_before_a_successor_i
         assert (old.slot, old.generation) == (slot, 1)
     assert world.serving() == [(0, 2), (1, 2), (2, 2)]
     assert of(story.Commit, world.actions) == [story.Commit(2)]
-    assert "reloaded, generation 2" in logged(world.actions)
+    *_, announced = of(story.Announce, world.actions)
+    assert announced == story.Announce("HUP: reloaded, generation 2", 3)
     world.leave()
     assert world.serving() == [(0, 2), (1, 2), (2, 2)]
 
@@ -305,9 +455,13 @@ def test_a_canary_that_hangs_is_killed_at_the_boot_deadline_of_its_own_generatio
     world = World()
     reload(world, Plan(workers=3, boot_timeout=5.0, graceful_timeout=30.0))
     canary = world.workers(Phase.BOOTING)[0]
-    assert story.Kill(canary.serial, signal.SIGKILL) in world.tick(5.0)
+    assert of(story.Kill, world.tick(5.0)) == [abort(canary)]
+    assert of(story.Kill, world.tick(1.0)) == [kill(canary)]
+    assert not of(story.Commit, world.tell(story.Ready(canary.serial)))  # its word came too late
     actions = world.exit(canary, "SIGKILL")
-    assert "`boot_timeout`" in logged(actions, "error")
+    assert of(story.Discard, actions) == [story.Discard(2)]
+    assert "reload refused" in logged(actions, "error")
+    assert wording.BOOT_DEADLINE in logged(actions, "error")
     assert world.serving() == [(0, 1), (1, 1), (2, 1)]
 
 
@@ -337,8 +491,157 @@ def test_a_second_hup_is_remembered_once() -> None:
 
 def test_hup_during_the_first_boot_waits_for_it() -> None:
     world = World(up=False)
-    assert not of(story.LoadSettings, world.signal("HUP"))
+    assert world.signal("HUP") == [story.Log("info", wording.HUP_NOTED)]
     assert of(story.LoadSettings, world.tell(story.Ready(1)))
+
+
+@pytest.mark.parametrize("boots", [True, False])
+def test_hup_while_the_canary_boots_is_noted_and_served_afterwards(boots: bool) -> None:
+    world = World()
+    reload(world)
+    (canary,) = world.workers(Phase.BOOTING)
+    assert world.signal("HUP", 1.0) == [story.Log("info", wording.HUP_NOTED)]
+    assert not of(story.LoadSettings, world.tick(10.0))
+    if boots:
+        world.retire()
+        assert story.LoadSettings(3) in world.actions
+    else:
+        assert story.LoadSettings(2) in world.exit(canary, "exit status 3")
+    world.tell(story.SettingsLoaded(PLAN))
+    world.retire()
+    newest = 3 if boots else 2
+    assert world.serving() == [(0, newest), (1, newest), (2, newest)]
+    assert world.supervisor.reload is Reload.NONE
+
+
+def stuck_rollout() -> World:
+    """The canary has proved generation 2, but no other worker of it boots: one is trying."""
+    world = World()
+    reload(world)
+    world.tell(story.Ready(world.workers(Phase.BOOTING)[0].serial))
+    for _ in range(8):
+        world.exit(world.workers(Phase.BOOTING)[0], "exit status 3")
+        world.tick(30.0)
+    assert len(world.workers(Phase.BOOTING)) == 1
+    assert world.serving() == [(0, 2), (1, 1), (2, 1)]
+    return world
+
+
+def fail_to_boot(world: World) -> list[Action]:
+    (successor,) = world.workers(Phase.BOOTING)
+    return world.exit(successor, "exit status 3")
+
+
+def test_hup_repairs_a_rollout_that_is_stuck() -> None:
+    world = stuck_rollout()
+    fail_to_boot(world)
+    fail_to_boot(world)
+    assert not world.workers(Phase.BOOTING)  # both slots have to wait
+    assert story.LoadSettings(3) in world.signal("HUP")
+    actions = world.tell(story.SettingsLoaded(PLAN))
+    assert [(item.slot, item.generation) for item in of(story.Spawn, actions)] == [(0, 3)]
+    assert not of(story.Spawn, world.tick(59.0))  # of generation 2, meanwhile
+    world.retire()
+    assert world.serving() == [(0, 3), (1, 3), (2, 3)]
+    assert of(story.Commit, world.actions) == [story.Commit(2), story.Commit(3)]
+    *_, announced = of(story.Announce, world.actions)
+    assert announced == story.Announce("HUP: reloaded, generation 3", 3)
+
+
+def test_hup_in_a_rollout_that_is_stuck_does_not_wait_for_the_attempts_of_other_slots() -> None:
+    world = stuck_rollout()
+    assert world.signal("HUP") == [story.Log("info", wording.HUP_NOTED)]
+    assert not of(story.Spawn, world.tick(50.0))
+    actions = fail_to_boot(world)
+    assert of(story.LoadSettings, actions) == [story.LoadSettings(3)]
+    assert not of(story.Spawn, actions)
+
+
+def test_a_repair_that_is_refused_leaves_the_rollout_where_it_was() -> None:
+    world = stuck_rollout()
+    world.signal("HUP")
+    fail_to_boot(world)
+    actions = world.tell(story.SettingsRefused("bad"))
+    assert of(story.Discard, actions) == [story.Discard(3)]
+    assert "generation 2 goes on" in logged(actions, "error")
+    assert not of(story.Announce, actions)
+    world.tick(30.0)
+    world.retire()
+    assert world.serving() == [(0, 2), (1, 2), (2, 2)]
+    *_, announced = of(story.Announce, world.actions)
+    assert announced == story.Announce("HUP: reloaded, generation 2", 3)
+
+
+def test_hup_in_a_rollout_that_goes_well_waits_for_its_end() -> None:
+    world = World()
+    reload(world)
+    world.signal("HUP")
+    world.boot()
+    *_, announced, last = (
+        a for a in world.actions if isinstance(a, story.Announce | story.LoadSettings)
+    )
+    assert announced == story.Announce("HUP: reloaded, generation 2", 3)
+    assert last == story.LoadSettings(3)
+
+
+def test_a_refused_reload_is_not_announced_because_of_those_that_still_leave() -> None:
+    world = World()
+    reload(world)
+    world.boot()
+    assert world.workers(Phase.RETIRING)  # of generation 1, in long requests
+    world.signal("HUP")
+    actions = world.tell(story.SettingsRefused("bad"))
+    assert not of(story.Announce, actions)
+    assert [item.lines for item in of(story.Notify, actions)] == [("STATUS=reload refused: bad",)]
+
+
+def crowd(world: World) -> list[Worker]:
+    """Take every row that is left with workers that finish long requests."""
+    roster = world.supervisor.roster
+    added = []
+    while worker := roster.add(9, 1, world.now + 1e6, successor=False):
+        worker.phase = Phase.RETIRING
+        worker.pid = pid_of(worker.serial)
+        added.append(worker)
+    return added
+
+
+def test_without_a_free_row_a_slot_waits_a_second() -> None:
+    world = World()
+    left = crowd(world)
+    assert not of(story.Spawn, world.signal("TTIN"))
+    assert world.supervisor.next_deadline() == world.now + 1.0
+    assert not of(story.Spawn, world.tick(1.5))
+    world.exit(left[0])
+    assert [(item.slot, item.row) for item in of(story.Spawn, world.tick(1.0))] == [
+        (3, left[0].row)
+    ]
+
+
+def test_without_a_free_row_a_reload_is_refused() -> None:
+    world = World()
+    left = crowd(world)
+    world.signal("HUP")
+    actions = world.tell(story.SettingsLoaded(PLAN))
+    assert of(story.Discard, actions) == [story.Discard(2)]
+    assert wording.NO_ROOM in logged(actions, "error")
+    assert not of(story.Spawn, actions)
+    assert world.supervisor.reload is Reload.NONE
+    world.exit(left[0])
+    reload(world)
+    world.boot()
+    assert (0, 2) in world.serving()
+
+
+def test_without_a_free_row_nobody_retires_for_a_successor() -> None:
+    world = World()
+    left = crowd(world)
+    due = world.workers(Phase.SERVING)[1]
+    assert not of(story.Spawn, world.tell(story.Due(due.serial)))
+    assert world.supervisor.next_deadline() == world.now + 1.0
+    world.exit(left[0])
+    assert [item.slot for item in of(story.Spawn, world.tick(1.0))] == [1]
+    assert due in world.workers(Phase.SERVING)
 
 
 def test_a_worker_that_dies_while_the_canary_boots_is_replaced_by_its_own_generation() -> None:
@@ -418,15 +721,19 @@ def test_ttin_and_ttou() -> None:
         world.signal("TTOU")
         world.leave()
     assert world.serving() == [(0, 1)]
-    assert "bound" in logged(world.actions, "warning")
+    assert logged(world.actions, "warning") == "\n".join(
+        ["TTOU: 1 worker is the bound, nothing changes"] * 3
+    )
 
 
 def test_ttin_has_a_bound() -> None:
     world = World(Plan(1, 60.0, 30.0))
-    world.supervisor.wanted = MOST_WORKERS
+    world.supervisor.wanted = MOST_WORKERS - 1
     world.tell(story.Tick())
-    world.boot()
-    assert not of(story.Spawn, world.signal("TTIN"))
+    assert [item.slot for item in of(story.Spawn, world.signal("TTIN"))] == [MOST_WORKERS - 1]
+    assert world.signal("TTIN") == [
+        story.Log("warning", f"TTIN: {MOST_WORKERS} workers is the bound, nothing changes")
+    ]
 
 
 def test_winch_retires_all_and_keeps_the_master() -> None:
@@ -471,7 +778,7 @@ def test_term_kills_who_does_not_finish_in_time() -> None:
     for worker in world.workers(Phase.RETIRING)[1:]:
         world.exit(worker)
     assert not of(story.Kill, world.tick(29.9))
-    assert of(story.Kill, world.tick(0.2)) == [story.Kill(slow.serial, signal.SIGKILL)]
+    assert of(story.Kill, world.tick(0.2)) == [kill(slow)]
     assert "`graceful_timeout`" in logged(world.actions, "warning")
     assert of(story.Exit, world.exit(slow, "SIGKILL")) == [story.Exit(0)]
 
@@ -491,6 +798,17 @@ def test_a_second_term_stops_quickly_and_a_third_kills() -> None:
     world.signal("TERM")
     assert [item.message for item in of(story.Tell, world.signal("TERM"))] == [Message.QUIT] * 3
     assert len(of(story.Kill, world.signal("TERM"))) == 3
+
+
+def test_nobody_is_killed_before_its_pid_is_known() -> None:
+    world = World(up=False, forks=False)
+    for name in ("TERM", "INT", "INT"):
+        assert not of(story.Kill, world.signal(name))  # kill(2) takes 0 for everyone
+    assert not of(story.Kill, world.tick(1000.0))
+    assert [item.pid for item in of(story.Kill, world.fork())] == [10001, 10002, 10003]
+    for worker in world.workers(*Phase):
+        world.exit(worker, "SIGKILL")
+    assert of(story.Exit, world.actions) == [story.Exit(0)]
 
 
 def test_term_during_the_boot_leaves_no_orphan() -> None:
@@ -539,14 +857,14 @@ def test_an_overdue_call_is_aborted_and_its_worker_replaced() -> None:
     world = World()
     stuck = world.workers(Phase.SERVING)[1]
     actions = world.tell(story.CallOverdue(stuck.serial, 30.2, "GET /stuck HTTP/1.1"))
-    assert story.Kill(stuck.serial, signal.SIGABRT) in actions
+    assert abort(stuck) in actions
     assert [item.slot for item in of(story.Spawn, actions)] == [1]
     text = logged(actions, "error")
     assert "'GET /stuck HTTP/1.1'" in text
     assert "30.2 s" in text
     assert "`timeout`" in text
     assert not world.tell(story.CallOverdue(stuck.serial, 30.3, "GET /stuck HTTP/1.1"))
-    assert of(story.Kill, world.tick(1.0)) == [story.Kill(stuck.serial, signal.SIGKILL)]
+    assert of(story.Kill, world.tick(1.0)) == [kill(stuck)]
     assert logged(world.exit(stuck, "SIGKILL"), "error") == ""
 
 
@@ -555,16 +873,26 @@ def test_a_retiring_worker_can_be_overdue_too() -> None:
     world.signal("TTOU")
     stuck = world.workers(Phase.RETIRING)[0]
     actions = world.tell(story.CallOverdue(stuck.serial, 31.0, "GET / HTTP/1.1"))
-    assert of(story.Kill, actions) == [story.Kill(stuck.serial, signal.SIGABRT)]
+    assert of(story.Kill, actions) == [abort(stuck)]
     assert not of(story.Spawn, actions)
 
 
 def test_nobody_is_killed_because_the_master_was_asleep() -> None:
     world = World()
+    reload(world)
     world.signal("TTOU")
-    world.tell(story.Overslept(100.0), after=100.0)
-    assert not of(story.Kill, world.tell(story.Tick()))
-    assert of(story.Kill, world.tick(30.1))
+    (canary,) = world.workers(Phase.BOOTING)
+    (retiring,) = world.workers(Phase.RETIRING)
+    stuck = world.workers(Phase.SERVING)[1]
+    world.tell(story.CallOverdue(stuck.serial, 30.0, "GET / HTTP/1.1"))
+    replacement = world.workers(Phase.BOOTING)[1]
+    asleep = world.now + 0.5
+    world.now = asleep + 100.0
+    assert not of(story.Kill, world.tell(story.Overslept(100.0)))
+    assert not of(story.Kill, world.tick(0.4))
+    assert of(story.Kill, world.tick(0.2)) == [kill(stuck)]
+    assert of(story.Kill, world.tick(29.0)) == [kill(retiring)]
+    assert of(story.Kill, world.tick(30.0)) == [abort(canary), abort(replacement)]
 
 
 # ---- the rest
@@ -577,10 +905,14 @@ def test_usr1_reopens_the_logs_of_all() -> None:
     assert [item.message for item in of(story.Tell, actions)] == [Message.REOPEN] * 3
 
 
+def test_usr2_is_logged_and_nothing_happens() -> None:
+    assert World().signal("USR2") == [story.Log("warning", wording.NO_UPGRADE)]
+
+
 def test_words_from_the_dead_are_ignored() -> None:
     world = World()
     for event in (story.Ready(99), story.BootFailed(99, "x"), story.Due(99),
-                  story.CallOverdue(99, 1.0, "x")):  # fmt: skip
+                  story.Leaving(99), story.CallOverdue(99, 1.0, "x")):  # fmt: skip
         assert world.tell(event) == []
 
 
@@ -592,7 +924,7 @@ def test_a_storm_of_signals_converges() -> None:
     world = World()
     for number in range(1000):
         world.signal(("HUP", "TTIN", "TTOU", "USR1", "WINCH", "TTIN", "TTIN")[number % 7], 0.001)
-        if world.supervisor._loading:
+        if world.supervisor.reload is Reload.LOADING:
             world.tell(story.SettingsLoaded(PLAN))
         if number % 3 == 0:
             world.leave()
@@ -600,11 +932,62 @@ def test_a_storm_of_signals_converges() -> None:
             world.boot()
     world.signal("HUP")
     for _ in range(10):
-        if world.supervisor._loading:
+        if world.supervisor.reload is Reload.LOADING:
             world.tell(story.SettingsLoaded(PLAN))
         world.retire()
     newest = world.supervisor.generation
     assert world.serving() == [(0, newest), (1, newest), (2, newest)]
     world.signal("TERM")
+    world.leave()
+    assert of(story.Exit, world.actions) == [story.Exit(0)]
+
+
+def some_event(world: World, chance: random.Random) -> Event:
+    """What may happen next to ``world``."""
+    if world.supervisor.reload is Reload.LOADING and chance.random() < 0.5:
+        plan = Plan(chance.randrange(1, 5), 60.0, 30.0)
+        return chance.choice((story.SettingsLoaded(plan), story.SettingsRefused("bad")))
+    if world.unforked and chance.random() < 0.5:
+        serial = world.unforked.pop(0)
+        if chance.random() < 0.2:
+            return story.ForkFailed(serial, "no memory")
+        return story.Forked(serial, pid_of(serial))
+    forked = [worker for worker in world.workers(*Phase) if worker.pid]
+    if not forked or chance.random() < 0.3:
+        name = chance.choice(("HUP", "HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH"))
+        tick = chance.choice((story.Tick(), story.Overslept(2.0)))
+        return chance.choice((tick, story.SignalCame(getattr(signal, f"SIG{name}"))))
+    worker = chance.choice(forked)
+    status, how = chance.choice(((0, "exit status 0"), (3, "exit status 3"), (-9, "SIGKILL")))
+    events: list[Event] = [story.Exited(worker.serial, status, how, None)]
+    if worker.phase is Phase.BOOTING:
+        events += [story.Ready(worker.serial)] * 3 + [story.BootFailed(worker.serial, "x")]
+    else:
+        events += [story.Due(worker.serial), story.Leaving(worker.serial),
+                   story.CallOverdue(worker.serial, 31.0, "GET / HTTP/1.1")]  # fmt: skip
+    return chance.choice(events)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_happens_the_rules_hold_and_it_ends_well(seed: int, name: str) -> None:
+    chance = random.Random(seed)
+    world = World()
+    world.forks = False
+    for _ in range(500):
+        world.tell(some_event(world, chance), chance.choice((0.0, 0.01, 1.0, 20.0)))
+    world.forks = True
+    world.fork()
+    world.signal("HUP")
+    for _ in range(10):
+        if world.supervisor.reload is Reload.LOADING:
+            world.tell(story.SettingsLoaded(PLAN))
+        world.retire()
+        world.tick(31.0)
+    newest = world.supervisor.generation
+    assert world.serving() == [(0, newest), (1, newest), (2, newest)]
+    assert (world.supervisor.life, world.supervisor.reload) == (Life.UP, Reload.NONE)
+    assert world.supervisor.next_deadline() is None
+    world.signal(name)
     world.leave()
     assert of(story.Exit, world.actions) == [story.Exit(0)]

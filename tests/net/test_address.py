@@ -1,5 +1,7 @@
 """Addresses as people write them."""
 
+import os
+
 import pytest
 
 from forkserve.net.address import FdAddress, InetAddress, UnixAddress, parse_address
@@ -23,9 +25,37 @@ def test_addresses(text: str, address: object) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:8000", "[::1]:80", "unix:/run/a.sock", "fd://3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:8000",
+        "[::1]:80",
+        "unix:/run/a.sock",
+        "unix:/run/a.sock,mode=660",
+        "unix:/run/a.sock,mode=007",
+        "unix:/run/a.sock,user=0",
+        "unix:/run/a.sock,mode=600,user=33,group=4294967294",
+        "fd://3",
+    ],
+)
 def test_an_address_reads_back(text: str) -> None:
     assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o006, 0o060, 0o600, 0o666, 0o777])
+@pytest.mark.parametrize("ids", [(-1, -1), (0, -1), (-1, 0), (65534, 65533)])
+def test_the_options_of_a_unix_address_are_written_as_they_are_read(
+    mode: int, ids: tuple[int, int]
+) -> None:
+    address = UnixAddress("/run/a.sock", mode, *ids)
+    assert parse_address(str(address)) == address
+
+
+def test_a_path_can_be_of_any_octets() -> None:
+    path = os.fsdecode(b"/run/\xff" + b"\xe9" * 100)
+    assert parse_address(f"unix:{path}") == UnixAddress(path)
+    with pytest.raises(ValueError, match="107 octets"):
+        parse_address(f"unix:{path}\xe9")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +78,14 @@ def test_an_address_reads_back(text: str) -> None:
         ("unix:/a,mode=9", "mode=660"),
         ("unix:/a,mode=1777", "mode=660"),
         ("unix:/a,colour=red", "colour=red"),
-        ("unix:/a,user=nobody-of-that-name", "is no user"),
+        ("unix:/a,user=nobody-of-that-name", "'nobody-of-that-name' is no user"),
+        ("unix:/a,group=nobody-of-that-name", "'nobody-of-that-name' is no group"),
+        ("unix:/a,user=", "is no user"),
+        ("unix:/a,user=-1", "is no user"),
+        ("unix:/a,user=\u0661", "is no user"),
+        ("unix:/a,user=4294967295", "'4294967295' is too large"),  # -1 of chown(2): unchanged
+        ("unix:/a,group=4294967295", "is too large"),
+        ("unix:/a,user=" + "9" * 5000, "is too large"),  # and no error of int()
         ("fd://x", "fd://3"),
         ("fd://-1", "fd://3"),
         ("fd://", "fd://3"),

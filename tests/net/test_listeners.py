@@ -2,13 +2,16 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from forkserve.errors import ListenError
-from forkserve.net.address import FdAddress, InetAddress, UnixAddress
-from forkserve.net.listeners import clipped_backlog, open_listeners
+from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
+from forkserve.net.listeners import Listener, clipped_backlog, open_listeners
 
 ANY = InetAddress("127.0.0.1", 0)
 
@@ -43,12 +46,74 @@ def test_existing_ones_are_taken_over() -> None:
         listener.close()
 
 
+def test_an_address_given_twice_is_two_sockets_and_stays_so() -> None:
+    first = open_listeners([ANY, ANY], 16)
+    assert first[0].name != first[1].name
+    again = open_listeners([ANY, ANY, ANY], 16, first)
+    assert again[:2] == first
+    assert again[2] not in first
+    for listener in again:
+        listener.close()
+
+
+def test_a_socket_file_that_was_removed_is_made_anew_at_a_reload(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    address = UnixAddress(str(path))
+    (old,) = open_listeners([address], 16)
+    assert open_listeners([address], 16, [old]) == [old]
+    path.unlink()
+    (new,) = open_listeners([address], 16, [old])
+    assert new is not old
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        new.socket.accept()[0].close()
+    old.unlink()  # as the generation that had it ends
+    old.close()
+    assert path.exists()
+    new.unlink()
+    new.close()
+
+
+def room(listener: Listener) -> int:
+    """How many more connections may wait."""
+    waiting = []
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        client.setblocking(False)
+        waiting.append(client)
+        if client.connect_ex(listener.name[0]) != 0:
+            break
+    for client in waiting:
+        client.close()
+    for _ in waiting[1:]:
+        listener.socket.accept()[0].close()
+    return len(waiting) - 1
+
+
+def test_the_backlog_can_be_changed_while_it_listens(tmp_path: Path) -> None:
+    (listener,) = open_listeners([UnixAddress(str(tmp_path / "s"))], 2)
+    few = room(listener)
+    listener.set_backlog(7)
+    assert room(listener) == few + 5
+    (inherited,) = open_listeners([FdAddress(os.dup(listener.socket.fileno()))], 2)
+    inherited.set_backlog(2)  # is for its owner to decide
+    assert room(listener) == few + 5
+    inherited.close()
+    listener.close()
+
+
 @pytest.mark.parametrize(
     ("address", "part"),
     [
         (InetAddress("192.0.2.1", 8000), "no interface"),
         (InetAddress("no-such-host.invalid", 80), "cannot be resolved"),
+        (InetAddress("a" * 300, 80), "host name is malformed"),
+        (InetAddress("a..b", 80), "host name is malformed"),
+        (InetAddress("\udcff", 80), "host name is malformed"),
+        (InetAddress("\xfc" * 70, 80), "host name is malformed"),
+        (InetAddress("a\0b", 80), "host name"),
         (UnixAddress("/nonexistent/s"), "directory must exist"),
+        (UnixAddress("/tmp/a\0b"), "path is malformed"),
         (FdAddress(9999), "no such descriptor"),
     ],
 )
@@ -73,10 +138,91 @@ def test_a_unix_socket_has_its_mode_when_it_can_be_seen(tmp_path: Path) -> None:
     listener.close()
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o660, 0o777])
+def test_a_unix_socket_is_born_with_its_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "s"
+    seen = []
+
+    def watch(frame: FrameType, event: str, called: Any) -> None:
+        """See the file the moment that bind(2) has made it, and note what touches it later."""
+        name = getattr(called, "__name__", "")
+        if event == "c_return" and name == "bind":
+            seen.append(path.stat().st_mode & 0o777)
+        elif event == "c_call" and "chmod" in name:
+            seen.append(-1)  # would follow a link that somebody puts there
+
+    sys.setprofile(watch)
+    try:
+        (listener,) = open_listeners([UnixAddress(str(path), mode)], 16)
+    finally:
+        sys.setprofile(None)
+    assert seen == [mode]
+    assert path.stat().st_mode & 0o777 == mode
+    listener.unlink()
+    listener.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_unix_socket_has_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    address = UnixAddress(str(path), 0o660, 65534, 65533)
+    (listener,) = open_listeners([address], 16)
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
+    assert path.stat().st_mode & 0o777 == 0o660
+    assert listener.is_reachable()
+    listener.unlink()
+    assert not path.exists()
+    listener.close()
+
+
+def test_one_that_is_too_busy_to_answer_is_alive(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(10)]
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(path)
+        busy.listen(1)
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(path)
+        with pytest.raises(ListenError, match="another program is listening there"):
+            open_listeners([UnixAddress(path)], 16)
+        assert os.path.exists(path)
+    for client in clients:
+        client.close()
+
+
+def test_a_socket_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(ListenError, match="cannot be told") as caught:
+            open_listeners([UnixAddress(path)], 16)
+        assert "Remove the file if none is" in str(caught.value)
+        assert os.path.exists(path)
+
+
+def test_what_this_server_itself_holds_is_not_blamed_on_others(tmp_path: Path) -> None:
+    held = open_listeners([ANY, UnixAddress(str(tmp_path / "s"))], 16)
+    port = int(held[0].name[1])
+    path = str(tmp_path / "s")
+    changed: list[Address] = [
+        InetAddress("0.0.0.0", port), InetAddress("localhost", port), UnixAddress(path, 0o600),
+    ]  # fmt: skip
+    for address in changed:
+        for kept in (0, 2):
+            addresses = [*(listener.address for listener in held[:kept]), address]
+            with pytest.raises(ListenError, match="this server itself listens there"):
+                open_listeners(addresses, 16, held)
+    assert all(listener.is_reachable() for listener in held)
+    for listener in held:
+        listener.unlink()
+        listener.close()
+
+
 def test_a_stale_socket_is_replaced_a_live_one_is_not(tmp_path: Path) -> None:
     address = UnixAddress(str(tmp_path / "s"))
     (first,) = open_listeners([address], 16)
-    with pytest.raises(ListenError, match="another server is listening there"):
+    with pytest.raises(ListenError, match=r"another program is listening there\. Stop it"):
         open_listeners([address], 16)
     first.close()
     (second,) = open_listeners([address], 16)

@@ -1,5 +1,6 @@
 """The protocols of the service manager, with an environment and a socket of our own."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -35,3 +36,22 @@ def test_notify(tmp_path: Path) -> None:
 def test_nobody_to_notify() -> None:
     Notifier.from_environ({}).notify("READY=1")
     Notifier("/nonexistent/socket").notify("READY=1")
+    Notifier("relative").notify("READY=1")
+
+
+def test_a_full_socket_holds_nobody_up() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0forkserve-test-deaf")
+        notifier = Notifier("@forkserve-test-deaf")
+        for _ in range(10000):
+            notifier.notify("STATUS=serving")
+        assert systemd.recv(100) == b"STATUS=serving"
+
+
+def test_no_descriptor_is_kept_for_the_workers_to_inherit() -> None:
+    before = os.listdir("/proc/self/fd")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0forkserve-test")
+        notifier = Notifier("@forkserve-test")
+        notifier.notify("READY=1")
+        assert len(os.listdir("/proc/self/fd")) == len(before) + 1

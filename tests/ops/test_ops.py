@@ -1,15 +1,21 @@
 """What operators see: log lines that cannot be forged or fail, and the scoreboard."""
 
+import base64
+import contextlib
+import errno
+import fcntl
 import os
 import re
-import time
+import select
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from forkserve.ops.access import Access, AccessLog, compile_format
 from forkserve.ops.logs import ErrorStream, LogFile, error_log, printable
-from forkserve.ops.scoreboard import Scoreboard
+from forkserve.ops.scoreboard import Call, Scoreboard
 
 ACCESS = Access(
     remote="192.0.2.1",
@@ -96,6 +102,31 @@ def test_malformed_credentials_are_no_user(value: str) -> None:
     assert compile_format("%(u)s")(access) == "-"
 
 
+def test_a_blank_in_a_user_begins_no_other_field() -> None:
+    credentials = base64.b64encode(b'a b "c"\n:secret').decode()
+    access = Access("h", 200, 1, 0.1, "", {"HTTP_AUTHORIZATION": f"Basic {credentials}"})
+    assert compile_format("%(u)s")(access) == "a\\x20b\\x20\\x22c\\x22\\x0a"
+
+
+class Unshowable:
+    def __str__(self) -> str:
+        raise RuntimeError("not\nfor you")
+
+    __repr__ = __str__
+
+
+def test_a_request_has_its_line_whatever_the_application_left_in_environ(tmp_path: Path) -> None:
+    file = LogFile(str(tmp_path / "log"), 1)
+    file.open()
+    log = AccessLog(file, "%(s)s %({x}e)s")
+    log.write(Access("h", 200, 1, 0.1, "", {"x": Unshowable()}))
+    log.write(Access("h", 201, 1, 0.1, "", {"x": "shown"}))
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first.startswith("this line could not be formatted: RuntimeError")
+    assert second == "201 shown"
+    file.close()
+
+
 def test_a_line_is_one_write(tmp_path: Path) -> None:
     file = LogFile(str(tmp_path / "log"), 1)
     file.open()
@@ -154,6 +185,40 @@ def test_lines_of_the_error_log(tmp_path: Path) -> None:
     file.close()
 
 
+def test_a_line_that_cannot_be_formatted_at_all(tmp_path: Path) -> None:
+    file = LogFile(str(tmp_path / "log"), 2)
+    file.open()
+    error_log(file, "info", "test").error("it is %s", Unshowable())
+    written = (tmp_path / "log").read_text()
+    assert written.startswith("a line could not be formatted: 'it is %s': RuntimeError")
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ValueError: x\n2026-11-20 07:25:06.123 +0000 INFO [master] forged",
+         "ValueError: x\n    2026-11-20 07:25:06.123 +0000 INFO [master] forged"),
+        ("a\r2026-11-20 INFO [master]", "a\\x0d2026-11-20 INFO [master]"),
+        ("\x1b[2J\x9b31m\x00\x7f\x85\x08", "\\x1b[2J\\x9b31m\\x00\\x7f\\x85\\x08"),
+        ("a\tb \xe9 \u20ac", "a\tb \xe9 \u20ac"),
+    ],
+)  # fmt: skip
+def test_no_message_can_forge_a_line_or_move_a_terminal(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    """The text of an exception, say: it often holds what a client has sent."""
+    file = LogFile(str(tmp_path / "log"), 2)
+    file.open()
+    error_log(file, "info", "test").error("raised %s", text)
+    written = (tmp_path / "log").read_bytes().decode()
+    assert written.endswith(f" ERROR [test pid {os.getpid()}] raised {shown}\n")
+    assert re.findall(r"^\S+ \S+ \S+ (?:INFO|ERROR) ", written, re.MULTILINE) == [
+        written[: len("2026-11-20 07:25:06.123 +0000 ERROR ")]
+    ]
+    file.close()
+
+
 def test_an_application_that_configures_logging_does_not_silence_us(tmp_path: Path) -> None:
     import logging.config
 
@@ -178,37 +243,220 @@ def test_wsgi_errors(tmp_path: Path) -> None:
     file.close()
 
 
+# ---- a standard stream, and a reader who does not read
+
+OTHER = 12345
+"""A user and group that the tests do not run as."""
+
+
+@contextlib.contextmanager
+def log_to(stream: int) -> Iterator[LogFile]:
+    """A LogFile on standard output, while that is ``stream``."""
+    before = os.dup(1)
+    file = LogFile("-", 1)
+    try:
+        os.dup2(stream, 1)
+        file.open()
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    yield file
+    file.close()
+
+
+@contextlib.contextmanager
+def streams(kind: str) -> Iterator[tuple[int, int]]:
+    """(our end, the reader's end), which hold as little in between as they can."""
+    if kind == "pipe":
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    else:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+        reading, writing = theirs.detach(), ours.detach()
+    yield writing, reading
+    os.close(writing)
+    os.close(reading)
+
+
+def read_all(fd: int) -> bytes:
+    os.set_blocking(fd, False)
+    octets = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(fd, 65536):
+            octets += piece
+    return octets
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_reader_who_does_not_read_blocks_nobody(kind: str) -> None:
+    with streams(kind) as (writing, reading), log_to(writing) as file:
+        for number in range(5000):
+            file.write(b"line %d\n" % number)
+        lines = read_all(reading).splitlines()
+        assert lines == [b"line %d" % number for number in range(len(lines))]
+        assert 0 < len(lines) < 5000
+        file.write(b"next\n")
+        file.write(b"and so on\n")
+        assert read_all(reading).splitlines() == [
+            b"%d lines were lost here: the log could not be written" % (5000 - len(lines)),
+            b"next",
+            b"and so on",
+        ]
+
+
+def test_a_torn_line_is_ended_before_the_next() -> None:
+    with streams("pipe") as (writing, reading), log_to(writing) as file:
+        file.write(b"x" * 100000 + b"\n")
+        torn = read_all(reading)
+        assert torn == b"x" * len(torn) != b""
+        file.write(b"next\n")
+        assert re.fullmatch(rb"\n1 line was lost here.*\nnext\n", read_all(reading))
+        file.write(b"whole\n")
+        assert read_all(reading) == b"whole\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_the_other_holders_of_a_standard_stream_keep_it_as_it_was(kind: str) -> None:
+    """O_NONBLOCK is the open file's, which a shell or the application's children may share."""
+    with streams(kind) as (writing, _):
+        with log_to(writing) as file:
+            assert file.fileno() > 2
+            assert not os.get_inheritable(file.fileno())
+            file.write(b"line\n")
+            assert os.get_blocking(writing)
+        assert os.get_blocking(writing)
+        os.fstat(writing)
+
+
+def test_a_terminal() -> None:
+    ours, theirs = os.openpty()
+    with log_to(theirs) as file:
+        file.write(b"line\n")
+        assert os.read(ours, 100) == b"line\r\n"
+        assert os.get_blocking(theirs)
+        for _ in range(1000):  # whose screen is stopped
+            file.write(b"x" * 100 + b"\n")
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_lines_of_the_access_log_are_as_long_as_a_pipe_keeps_in_one_piece() -> None:
+    access = Access("h", 200, 1, 0.1, "GET /" + "a" * 8000 + " HTTP/1.1")
+    with streams("pipe") as (writing, reading), log_to(writing) as file:
+        assert file.longest == select.PIPE_BUF
+        AccessLog(file, "%(r)s").write(access)
+        line = read_all(reading)
+        assert line == b"GET /" + b"a" * (select.PIPE_BUF - 6) + b"\n"
+
+
+def test_lines_in_a_file_have_any_length(tmp_path: Path) -> None:
+    file = LogFile(str(tmp_path / "log"), 1)
+    file.open()
+    assert file.longest is None
+    AccessLog(file, "%(r)s").write(Access("h", 200, 1, 0.1, "a" * 8000))
+    assert (tmp_path / "log").stat().st_size == 8001
+    file.close()
+
+
+# ---- files that root opens, for workers of another user
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def opened(path: Path) -> None:
+    file = LogFile(str(path), 2)
+    file.open(OTHER, OTHER)
+    file.write(b"line\n")
+    file.close()
+
+
+@as_root
+def test_a_log_that_is_made_belongs_to_who_opens_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    opened(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (OTHER, OTHER)
+
+
+@as_root
+def test_a_log_that_is_there_is_not_given_away(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("there\n")
+    opened(path)
+    assert path.stat().st_uid == 0
+    assert path.read_text() == "there\nline\n"
+
+
+@as_root
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_that_root_did_not_make_is_not_followed(tmp_path: Path, exists: bool) -> None:
+    """Its owner chose where it leads: to /etc/shadow, say (CVE-2016-1247)."""
+    target, link = tmp_path / "target", tmp_path / "log"
+    if exists:
+        target.write_text("secret\n")
+    link.symlink_to(target)
+    os.lchown(link, OTHER, OTHER)
+    with pytest.raises(OSError, match="log") as caught:
+        opened(link)
+    assert caught.value.errno == errno.ELOOP
+    assert target.exists() == exists
+    assert not exists or (target.stat().st_uid, target.read_text()) == (0, "secret\n")
+
+
+@as_root
+def test_a_link_that_root_made_is_followed_and_its_target_stays_roots(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "log"
+    target.touch()
+    link.symlink_to(target)
+    opened(link)
+    assert (target.stat().st_uid, target.read_text()) == (0, "line\n")
+
+
 # ---- scoreboard
 
 
 def test_a_row_tells_what_runs() -> None:
     board = Scoreboard(3)
     row, other = board.row(1), board.row(2)
-    assert (row.deadline, row.running) == (0.0, None)
+    assert row.read() is None
     row.begin(20.0, 10.0, "GET /\xe9 HTTP/1.1")
-    assert (row.deadline, row.running) == (20.0, (10.0, "GET /\xe9 HTTP/1.1"))
+    assert row.read() == Call(start=10.0, request="GET /\xe9 HTTP/1.1", deadline=20.0)
     row.extend(25.0)
-    assert (row.deadline, row.running) == (25.0, (10.0, "GET /\xe9 HTTP/1.1"))
-    assert other.running is None
+    assert row.read() == Call(10.0, "GET /\xe9 HTTP/1.1", 25.0)
+    assert other.read() is None
     row.end()
-    assert (row.deadline, row.running) == (0.0, None)
+    assert row.read() is None
     row.begin(float("inf"), 10.0, "x" * 10000)
-    assert row.running == (10.0, "x" * 240)
-    assert other.running is None
+    assert row.read() == Call(10.0, "x" * 240, float("inf"))
+    assert other.read() is None
+    assert board.row(1).read() == row.read()
 
 
 def test_a_row_is_shared_with_a_child() -> None:
     board = Scoreboard(2)
     pid = os.fork()
     if pid == 0:
-        board.row(1).begin(2.0, time.monotonic(), "GET /child HTTP/1.1")
+        board.row(1).begin(2.0, 1.0, "GET /child HTTP/1.1")
         os._exit(0)
     os.waitpid(pid, 0)
-    running = board.row(1).running
-    assert running is not None
-    assert running[1] == "GET /child HTTP/1.1"
+    assert board.row(1).read() == Call(1.0, "GET /child HTTP/1.1", 2.0)
 
 
 def test_there_are_so_many_rows_and_no_more() -> None:
     with pytest.raises(IndexError):
         Scoreboard(2).row(2)
+
+
+def test_a_named_pipe_that_is_full_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    file = LogFile(str(tmp_path / "log"), 2)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads it yet
+        file.open()
+    reading = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    file.open()
+    for _ in range(2000):
+        file.write(b"x" * 99 + b"\n")
+    assert file.longest == 4096
+    assert os.read(reading, 1 << 20).count(b"\n") < 2000
+    os.close(reading)
+    file.close()

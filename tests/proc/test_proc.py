@@ -1,15 +1,20 @@
 """What a process is to the kernel."""
 
+import ctypes
 import os
 import resource
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import setproctitle
 
 from forkserve.errors import PidFileError, PrivilegeError
-from forkserve.proc import cpus, descriptors, privileges, signals
+from forkserve.proc import cpus, crash, descriptors, privileges, signals, title
 from forkserve.proc.channel import Channel, Message
+from forkserve.proc.lifeline import die_with
 from forkserve.proc.pidfile import PidFile
 from tests.command.harness import wait_for_death
 
@@ -32,14 +37,74 @@ def test_messages_stay_apart_and_keep_their_order() -> None:
     one.close()
 
 
-def test_a_deaf_side_does_not_block_the_other() -> None:
-    one, other = Channel.pair()
-    for _ in range(10000):
-        one.send(Message.REOPEN)
-    one.send(Message.FAILED, "x" * 1_000_000)
-    assert other.receive()
-    one.close()
-    other.close()
+def hear(channel: Channel) -> list[Message]:
+    return [message for message, _ in channel.receive() or []]
+
+
+def test_orders_to_a_deaf_worker_are_kept_and_said_once() -> None:
+    master, worker = Channel.pair()
+    said = 0
+    while not master.unsent:
+        master.send(Message.REOPEN)  # does not block
+        said += 1
+    for message in (Message.REOPEN, Message.RETIRE, Message.REOPEN, Message.STOP, Message.RETIRE):
+        master.send(message)
+    assert len(master.unsent) == 3
+    master.flush()
+    assert len(master.unsent) == 3  # still deaf
+    heard = hear(worker)
+    assert heard == [Message.REOPEN] * (said - 1)
+    master.flush()
+    assert master.unsent == []
+    assert hear(worker) == [Message.REOPEN, Message.RETIRE, Message.STOP]
+    master.flush()
+    assert hear(worker) == []
+    master.send(Message.RETIRE)  # a new one, and not what was said
+    assert hear(worker) == [Message.RETIRE]
+    master.close()
+    worker.close()
+
+
+def test_what_is_unsent_is_said_before_what_comes_later() -> None:
+    master, worker = Channel.pair()
+    while not master.unsent:
+        master.send(Message.REOPEN)
+    heard = hear(worker)
+    master.send(Message.QUIT)
+    assert [*heard, *hear(worker)][-2:] == [Message.REOPEN, Message.QUIT]
+    master.close()
+    worker.close()
+
+
+def test_nothing_stays_unsent_for_who_is_gone() -> None:
+    master, worker = Channel.pair()
+    while not master.unsent:
+        master.send(Message.REOPEN)
+    worker.close()
+    master.flush()
+    assert master.unsent == []
+    master.close()
+
+
+def test_a_long_traceback_is_cut() -> None:
+    worker, master = Channel.pair()
+    worker.send(Message.FAILED, "\u20ac" * 1_000_000)
+    ((message, text),) = master.receive() or []
+    assert message is Message.FAILED
+    assert text.startswith("\u20ac" * 20000)
+    assert len(text.encode()) <= 65536
+    worker.close()
+    master.close()
+
+
+def test_words_of_a_later_version_are_ignored() -> None:
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = Channel(ends[0])
+    for octets in (b"dance\0the tango", b"ready", b"\0", b"\xff\xfe", b"due\0\xff"):
+        ends[1].send(octets)
+    assert channel.receive() == [(Message.READY, ""), (Message.DUE, "\ufffd")]
+    channel.close()
+    ends[1].close()
 
 
 # ---- signals
@@ -98,16 +163,56 @@ def test_a_pid_file_that_cannot_be_written() -> None:
         PidFile("/nonexistent/pid").acquire()
 
 
+def test_a_pid_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    link = tmp_path / "pid"
+    link.symlink_to(precious)
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "made")
+    for path in (link, dangling):
+        with pytest.raises(PidFileError, match="It is a link"):
+            PidFile(str(path)).acquire()
+        assert path.is_symlink()
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_pid_file_for_which_there_is_no_room_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        before = os.listdir("/proc/self/fd")
+        file = PidFile(str(path))
+        with pytest.raises(PidFileError, match=r"cannot write .*: File too large"):
+            file.acquire()
+        assert os.listdir("/proc/self/fd") == before
+        assert not path.exists()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        PidFile(str(path)).acquire()  # is not locked
+
+    assert in_a_child(work) == 0
+
+
+def test_a_pid_file_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"  # or /dev/null, where root may do anything
+    os.mkfifo(path)
+    with pytest.raises(PidFileError, match="not a regular file"):
+        PidFile(str(path)).acquire()
+    assert path.is_fifo()
+
+
 # ---- privileges
 
 
-def in_a_child(work: object) -> int:
+def in_a_child(work: Callable[[], object]) -> int:
     """The exit status of a child that runs ``work``: 0 if it returns, 1 for a PrivilegeError."""
     pid = os.fork()
     if pid == 0:
         status = 70
         try:
-            work()  # type: ignore[operator]
+            work()
             status = 0
         except PrivilegeError:
             status = 1
@@ -116,7 +221,10 @@ def in_a_child(work: object) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@as_root
 def test_becoming_another_user() -> None:
     def work() -> None:
         privileges.drop_privileges(65534, 65533)
@@ -136,8 +244,109 @@ def test_becoming_another_user() -> None:
     assert in_a_child(twice) == 1
 
 
+@as_root
+def test_the_groups_of_who_started_us_are_given_up() -> None:
+    def work() -> None:
+        os.setgroups([0, 4242])
+        privileges.drop_privileges(65534, 65533)
+        assert not {0, 4242} & set(os.getgroups())
+
+    def group_only() -> None:
+        os.setgroups([0, 4242])
+        privileges.drop_privileges(None, 65533)
+        assert os.getgroups() == [65533]
+
+    assert in_a_child(work) == 0
+    assert in_a_child(group_only) == 0
+
+
+@as_root
+@pytest.mark.parametrize("name", ["setgroups", "setresgid", "setresuid"])
+def test_what_did_not_come_true_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = os.getgroups()
+    try:
+        os.setgroups([0, 4242])
+        # A kernel that says yes and does nothing: seccomp filters have done so.
+        monkeypatch.setattr(os, name, lambda *ids: None)
+        assert in_a_child(lambda: privileges.drop_privileges(65534, 65533)) == 1
+    finally:
+        monkeypatch.undo()
+        os.setgroups(groups)
+
+
+@as_root
+def test_a_way_back_to_root_is_noticed() -> None:
+    def keeps_its_capabilities() -> None:
+        # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP
+        if ctypes.CDLL(None).prctl(28, 4, 0, 0, 0) != 0:
+            os._exit(77)
+        privileges.drop_privileges(65534, 65533)
+
+    status = in_a_child(keeps_its_capabilities)
+    if status == 77:
+        pytest.skip("this root must not change its secure bits")
+    assert status == 1
+
+
+@as_root
+def test_who_is_nobody_already_may_stay_so() -> None:
+    def work() -> None:
+        privileges.drop_privileges(65534, 65533)
+        privileges.drop_privileges(65534, 65533)
+        privileges.drop_privileges(None, 65533)
+
+    assert in_a_child(work) == 0
+
+
 def test_becoming_nobody_else() -> None:
     privileges.drop_privileges(None, None)
+
+
+# ---- title
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a.b:c", "a.b:c"), ("caf\u00e9", "caf\u00e9"), ("a\udcffb", "a?b"), ("", "")],
+)
+def test_a_title_can_be_of_any_text(name: str, shown: str) -> None:
+    def work() -> None:
+        title.set_title("worker 3", name)
+        assert setproctitle.getproctitle() == f"forkserve: worker 3 [{shown}]"
+
+    assert in_a_child(work) == 0
+
+
+# ---- crashes
+
+
+def test_a_crash_leaves_the_stack(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    def work_that_crashes() -> None:
+        with open(path, "w") as file:
+            crash.dump_stacks_to(file)
+            os.abort()
+
+    assert in_a_child(work_that_crashes) == -signal.SIGABRT
+    assert "work_that_crashes" in path.read_text()
+
+
+def test_many_signals_at_once_do_not_overflow_the_stack_of_the_crash_report() -> None:
+    numbers = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
+               signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH}  # fmt: skip
+
+    def work() -> None:
+        with open(os.devnull, "w") as file:
+            crash.dump_stacks_to(file)
+            queue = signals.SignalQueue()
+            queue.listen(numbers)
+            with signals.blocked():
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+            assert set(queue.take()) == numbers
+
+    assert in_a_child(work) == 0
 
 
 # ---- descriptors
@@ -221,8 +430,6 @@ def test_affinity_counts() -> None:
 
 
 def test_a_child_dies_with_its_parent() -> None:
-    from forkserve.proc.lifeline import die_with
-
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:

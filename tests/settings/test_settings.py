@@ -1,13 +1,16 @@
 """Settings: kinds of values, sources, conflicts, and the documents made of them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from forkserve.errors import SettingsError
-from forkserve.settings import Settings, declarations, load_settings, reference
-from forkserve.settings.sources import PREFIX
+from forkserve.settings import Settings, declarations, kinds, load_settings, reference
+from forkserve.settings.sources import PREFIX, suggestion
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def load(environ: dict[str, str] | None = None, file: Path | None = None, **given: Any) -> Settings:
     given.setdefault("app", "m:a")
     line = {name: (value, "--" + name.replace("_", "-")) for name, value in given.items()}
-    return load_settings(file and str(file), environ or {}, line, {}).settings
+    return load_settings(str(file) if file else None, environ or {}, line, {}).settings
 
 
 def problems(**given: Any) -> list[str]:
@@ -41,8 +44,8 @@ def test_defaults() -> None:
         ("max_body", "2GiB", 2 << 30), ("max_body", "10mb", 10 << 20), ("max_body", "8190", 8190),
         ("max_body", "none", None), ("max_body", 5, 5), ("buffer_body", "0", 0),
         ("workers", "4", 4), ("workers", 4, 4), ("max_requests", "none", None),
-        ("umask", "027", 0o27), ("umask", "0o27", 0o27), ("umask", 0o27, 0o27), ("umask", "none", None),
-        ("log_level", "WARNING", "warning"), ("user", "0", 0), ("user", "root", 0), ("user", "none", None),
+        ("umask", "027", 0o27), ("umask", "0o27", 0o27), ("umask", "0", 0), ("umask", "none", None),
+        ("log_level", "WARNING", "warning"), ("user", "none", None),
         ("env", ["A=b", "C=d e=f"], ("A=b", "C=d e=f")), ("pythonpath", ["a,b", "c"], ("a", "b", "c")),
         ("app", "a.b:c.d()", "a.b:c.d()"),
     ],
@@ -55,15 +58,19 @@ def test_values(name: str, text: Any, value: object) -> None:
     ("name", "text", "part"),
     [
         ("timeout", "soon", "is not a time"), ("timeout", "-1", "is not a time"),
-        ("timeout", "1e3", "is not a time"), ("timeout", True, "single value"),
+        ("timeout", "1e3", "is not a time"), ("timeout", True, "is not one number or one text"),
         ("keep_alive", "0", "less than 100ms"), ("keep_alive", "none", "is not a time"),
-        ("keep_alive", "25h", "more than 1440m"), ("max_body", "0", "write none for no limit"),
+        ("keep_alive", "25h", "more than 1440m"), ("max_body", "0", "is not a limit: write none"),
         ("max_body", "-1", "is not a size"), ("max_body", "1X", "is not a size"),
-        ("max_body", "", "is not a size"), ("max_requests", "0", "write none for no limit"),
+        ("max_body", "", "is not a size"), ("max_requests", "0", "is not a limit: write none"),
         ("max_requests", "1.5", "whole number"), ("max_requests", "\u0665", "whole number"),
         ("workers", "0", "less than 1"), ("workers", "many", "or auto"), ("workers", "513", "more than 512"),
-        ("backlog", "0", "less than 1"), ("backlog", [1], "single value"), ("umask", "9", "octal"),
-        ("umask", -1, "octal"), ("log_level", "loud", "none of debug"), ("chdir", "", "is empty"),
+        ("backlog", "0", "less than 1"), ("backlog", [1], "is not one number or one text"), ("umask", "9", "octal"),
+        ("umask", 22, "as a text"), ("umask", 0o27, "as a text"), ("umask", True, "as a text"),
+        ("buffer_response", "65535", "less than 64K"), ("workers", "", "or auto"),
+        ("user", "", "is no user"), ("error_logfile", "", "is empty"), ("timeout", "", "is not a time"),
+        ("bind", [""], "is no address"), ("pythonpath", ["a,,b"], "is empty"), ("bind", [[]], "one text"),
+         ("log_level", "loud", "none of debug"), ("chdir", "", "is empty"),
         ("env", ["novalue"], "NAME=VALUE"), ("env", ["=x"], "NAME=VALUE"), ("app", "1:a", "module:callable"),
         ("name", "a\0b", "NUL"), ("group", "no-such-group", "is no group"),
     ],
@@ -81,8 +88,13 @@ def test_lists_in_each_source(tmp_path: Path) -> None:
     assert [str(item) for item in settings.bind] == ["0.0.0.0:1", "0.0.0.0:2"]
     assert settings.env == ("A=b c",)
     settings = load({"FORKSERVE_BIND": ":3 unix:/s,mode=600", "FORKSERVE_ENV": "'A=b c' D=e"})
-    assert [str(item) for item in settings.bind] == ["0.0.0.0:3", "unix:/s"]
+    assert [str(item) for item in settings.bind] == ["0.0.0.0:3", "unix:/s,mode=600"]
     assert settings.env == ("A=b c", "D=e")
+
+
+def test_users_and_groups() -> None:
+    for kind in (kinds.USER, kinds.GROUP):
+        assert [kind.read(raw) for raw in ("0", 0, "root", "none")] == [0, 0, 0, None]
 
 
 def test_auto_workers() -> None:
@@ -98,7 +110,13 @@ def test_auto_workers() -> None:
         ("accesslog = '-'", ["did you mean access_logfile?"]),
         ("proc_name = 'x'", ["did you mean name?"]),
         ("nothing_like_it_at_all = 1", ["there is no setting"]),
-        ("[server]\nworkers = 4", ["[server] is a table"]),
+        ("daemon = true", ["'daemon'; it runs in the foreground"]),
+        ("threads = 4", ["'threads'; a worker has one thread"]),
+        ("worker_class = 'gevent'", ["'worker_class'; there is one kind"]),
+        ("preload_app = true", ["'preload_app'; it has no preloading"]),
+        ("reload = true", ["'reload'; send SIGHUP"]),
+        ("[server]\nworkers = 4", ["[server] is a table", "settings stand above it"]),
+        ("[env]\nA = 'b'", ["[env] is a table", 'write env = ["NAME=VALUE"]']),
         ("workers = ", ["this is not TOML"]),
         ("workers = '\xff'", ["this is not TOML"]),
     ],
@@ -111,16 +129,94 @@ def test_files_with_mistakes(tmp_path: Path, text: str, parts: list[str]) -> Non
     assert all(part in problem for part in parts)
 
 
-@pytest.mark.parametrize("name", ["FORKSERVE_WORKRES", "FORKSERVE_keep_alive", "FORKSERVE_"])
+@pytest.mark.parametrize("text", ["workers = ", "workers = '\xff'", None])
+def test_what_cannot_be_read_is_not_said_to_lack_an_application(
+    tmp_path: Path, text: str | None
+) -> None:
+    file = tmp_path / "f.toml"
+    if text is not None:
+        file.write_text(text, encoding="latin-1")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(str(file), {}, {}, {})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{file}: ")
+
+
+def test_problems_of_the_command_line_come_first_and_blame_nothing_on_the_application() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, {"FORKSERVE_WORKERS": "0"}, {}, {}, ["--x: there is no such option"])
+    first, second = caught.value.problems
+    assert first == "--x: there is no such option"
+    assert second.startswith("FORKSERVE_WORKERS: workers: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("worker-class", "; there is one kind of worker"),
+        ("PRELOAD", "; it has no preloading yet"),
+        ("keepalive", "; did you mean <keep_alive>?"),
+        ("wrokers", "; did you mean <workers>?"),
+        ("zzzzzzzzzzz", ""),
+    ],
+)
+def test_suggestions(name: str, hint: str) -> None:
+    assert suggestion(name, "<{}>".format) == hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FORKSERVE_WORKRES",
+        "FORKSERVE_keep_alive",
+        "FORKSERVE_",
+        "FORKSERVE_SERVICE",
+        "FORKSERVE_PORT_X",
+    ],
+)
 def test_variables_with_mistakes(name: str) -> None:
     (problem,) = problems(environ={name: "1"})
     assert problem.startswith(f"{name}: there is no setting")
+
+
+def test_what_kubernetes_sets_for_a_service_named_forkserve_is_no_setting() -> None:
+    variables = {
+        "FORKSERVE_SERVICE_HOST": "10.0.0.1",
+        "FORKSERVE_SERVICE_PORT": "8000",
+        "FORKSERVE_SERVICE_PORT_HTTP": "8000",
+        "FORKSERVE_PORT": "tcp://10.0.0.1:8000",
+        "FORKSERVE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "FORKSERVE_PORT_8000_TCP_PROTO": "tcp",
+        "FORKSERVE_PORT_8000_TCP_PORT": "8000",
+        "FORKSERVE_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "FORKSERVE_WEB_SERVICE_HOST": "10.0.0.2",
+        "FORKSERVE_WEB_SERVICE_PORT": "8000",
+        "FORKSERVE_WEB_PORT": "tcp://10.0.0.2:8000",
+    }
+    assert load(variables) == load()
+    assert "no setting 'port'" in problems(environ={"FORKSERVE_PORT": "8000"})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [
+        ("WORKERS", "", "or auto"), ("USER", "", "is no user"), ("BIND", "", "names no address"),
+        ("CHDIR", "", "is empty"), ("BIND", "':1", "cannot be split into words"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, part: str) -> None:
+    (problem,) = problems(environ={PREFIX + name: text})
+    assert PREFIX + name in problem
+    assert part in problem
 
 
 @pytest.mark.parametrize(
     ("given", "part"),
     [
         ({"app": None}, "no application is named"),
+        ({"bind": []}, "bind (--bind) names no address"),
+        ({"bind": ["[::1]:1", "[::1]:1"]}, "there twice"),
+        ({"bind": ["fd://3", "fd://3"]}, "there twice"),
         ({"bind": [":1", "0.0.0.0:1"]}, "there twice"),
         ({"bind": ["unix:/a", "unix:/a,mode=600"]}, "there twice"),
         ({"max_requests_jitter": "5"}, "without max_requests"),
@@ -142,6 +238,11 @@ def test_conflicts(given: dict[str, Any], part: str) -> None:
     assert part in found[0]
 
 
+def test_addresses_that_are_not_there_twice() -> None:
+    for bind in ([":0", ":0"], [":1", "[::]:1"], ["unix:/a", "unix:/b"], ["fd://3", "fd://4"]):
+        assert len(load(bind=bind).bind) == 2
+
+
 def test_checks_of_higher_layers() -> None:
     def check(value: str) -> None:
         raise ValueError("'x' is wrong")
@@ -153,6 +254,65 @@ def test_checks_of_higher_layers() -> None:
             {"app": ("m", "a"), "access_logformat": ("x", "--x")},
             {"access_logformat": check},
         )
+
+
+# ---- what is shown reads back
+
+
+def test_every_default_reads_back() -> None:
+    for name, (declaration, default) in declarations().items():
+        kind = declaration.kind
+        if name != "app":
+            for value in default if kind.many else (default,):
+                assert kind.read(kind.show(value)) == value, name
+        assert "none|none" not in kind.sort
+
+
+DIGITS = st.from_regex("[0-9]{1,5}([.][0-9]{1,6})?", fullmatch=True)
+
+
+@given(DIGITS, st.sampled_from(["", "s", "ms", "m", "h"]))
+@example("0.35", "")
+@example("486.583", "m")
+@example("123.456789", "ms")
+def test_a_time_reads_back_exactly(digits: str, unit: str) -> None:
+    read = kinds.duration(0.0, 1e9).read
+    seconds = read(digits + unit)
+    assert read(kinds.show_duration(seconds)) == seconds
+
+
+@given(st.integers(0, 10**15 - 1))
+@example(1 << 40)
+@example(10**15 - 1)
+def test_a_size_reads_back_exactly(octets: int) -> None:
+    assert kinds.size(0).read(kinds.show_size(octets)) == octets
+
+
+@pytest.mark.parametrize("mode", [0, 0o22, 0o27, 0o77, 0o177, 0o644, 0o777])
+def test_a_mode_reads_back(mode: int) -> None:
+    assert kinds.MODE.read(kinds.MODE.show(mode)) == mode
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"bind": ["unix:/run/a.sock,mode=600,user=0,group=0", "[::1]:80", "fd://3"]},
+        {"umask": "777"}, {"umask": "027"}, {"user": os.geteuid(), "group": os.getegid()}, {"workers": "3"},
+        {"name": "007"}, {"name": "5"}, {"name": "\u0665"}, {"name": "\U0001f40d caf\xe9"},
+        {"name": "a\x7f\x1b\\\"b\n"}, {"chdir": "1.5"}, {"app": "a.b:c('x')"},
+        {"env": ["A=b c", "\U0001f40d='\"'"], "pythonpath": ["/a b,/c"]},
+        {"timeout": "none", "max_body": "none", "max_requests": "7", "keep_alive": "1234ms"},
+    ],
+)  # fmt: skip
+def test_the_printed_configuration_is_the_one_in_force(tmp_path: Path, values: Any) -> None:
+    line = {name: (value, "--x") for name, value in ({"app": "m:a"} | values).items()}
+    loaded = load_settings(None, {}, line, {})
+    file = tmp_path / "f.toml"
+    file.write_text(reference.print_config(loaded), encoding="utf-8")
+    again = load_settings(str(file), {}, {}, {})
+    assert again.settings == loaded.settings
+    assert set(again.origins.values()) == {str(file)}
 
 
 # ---- documents

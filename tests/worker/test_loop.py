@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import signal
 import socket
 from typing import Any
 
@@ -13,20 +15,25 @@ from forkserve.ops.scoreboard import Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.settings import Settings
+from forkserve.worker.connection import Connection
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
-from tests.worker.test_connection import Clock, hello, statuses
-
-GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+from tests.worker.peer import GET, Clock, hello, statuses
 
 
 class Worker:
     """A loop, and clients of it."""
 
     def __init__(
-        self, app: Any = hello, *, connections: int = 100, due: float = 1e9, **settings: Any
-    ):
+        self,
+        app: Any = hello,
+        *,
+        connections: int = 100,
+        due: float = 1e9,
+        signals: SignalQueue | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = Clock()
         self.service = Service(
             app,
@@ -35,6 +42,7 @@ class Worker:
             logging.Logger("t"),
             None,
             self.clock,
+            10,
         )
         self.environ = listener_environ(
             io.StringIO(), ("127.0.0.1", "80"), software="t", slot=0, generation=1
@@ -42,7 +50,7 @@ class Worker:
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
         self.loop = Loop(self.service, [(self.listener, self.environ)], connections, due)
         self.master, channel = Channel.pair()
-        self.loop.listen_to(channel, SignalQueue(), lambda: None)
+        self.loop.listen_to(channel, signals or SignalQueue(), lambda: None)
 
     def pair(self) -> socket.socket:
         """A connection that the loop has accepted already."""
@@ -50,6 +58,23 @@ class Worker:
         ours.setblocking(False)
         self.loop.add(theirs, self.environ, ("192.0.2.1", "1"))
         return ours
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.listener.name
+        return host, int(port)
+
+    def connect(self, octets: bytes = b"") -> socket.socket:
+        """A connection that waits to be accepted."""
+        client = socket.create_connection(self.address)
+        client.sendall(octets)
+        client.setblocking(False)
+        return client
+
+    @property
+    def held(self) -> list[Connection]:
+        """The connections that the loop has."""
+        return list(self.loop._connections.values())
 
     def turn(self, count: int = 1) -> None:
         for _ in range(count):
@@ -63,8 +88,8 @@ class Worker:
 def read(sock: socket.socket) -> bytes:
     octets = b""
     try:
-        while data := sock.recv(65536):
-            octets += data
+        while more := sock.recv(65536):
+            octets += more
     except BlockingIOError:
         return octets
     return octets + b"<eof>"
@@ -109,8 +134,12 @@ def test_a_million_octets_of_requests_are_not_all_read_ahead() -> None:
         except BlockingIOError:
             break
     worker.turn()
-    (connection,) = worker.loop._connections.values()
+    (connection,) = worker.held
     assert len(connection.buffer) <= 65536
+    answered = 0
+    while answered < sent // len(GET):
+        worker.turn()
+        answered += len(statuses(read(client)))
 
 
 def test_deadlines_are_kept_in_any_order() -> None:
@@ -132,7 +161,7 @@ def test_deadlines_are_kept_in_any_order() -> None:
     assert read(idle) == b"<eof>"
     half.close()
     worker.turn(2)
-    assert worker.loop._connections == {}
+    assert worker.held == []
     assert worker.loop._timeout(worker.clock.now) is None  # nothing to wake for
 
 
@@ -171,55 +200,166 @@ def test_a_slow_reader_holds_nobody_up() -> None:
     assert statuses(read(slow)) == [200]
 
 
+def test_a_connection_that_is_gone_costs_nothing_though_others_hold_its_socket() -> None:
+    worker = Worker()
+    client = worker.pair()
+    (connection,) = worker.held
+    held = os.dup(connection.socket.fileno())  # as a process that the application has started
+    client.close()
+    worker.turn()
+    assert worker.held == []
+    assert worker.loop._epoll.poll(0) == []
+    os.close(held)
+
+
+def test_what_has_arrived_during_a_long_call_is_not_late() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/long":
+            idle.send(GET)
+            half.send(GET[5:])
+            worker.clock.now += 100.0
+        return hello(environ, start_response)
+
+    worker = Worker(app)
+    idle, half, silent, busy = (worker.pair() for _ in range(4))
+    idle.send(GET)
+    half.send(GET[:5])
+    worker.turn()
+    assert statuses(read(idle)) == [200]
+    busy.send(b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n")
+    worker.turn(2)
+    assert [statuses(read(client)) for client in (idle, half, busy)] == [[200]] * 3
+    assert read(silent) == b"<eof>"
+
+
+def test_who_is_not_among_the_first_of_many_is_not_late() -> None:
+    worker = Worker(connections=400)
+    clients = [worker.pair() for _ in range(300)]
+    for client in clients:
+        client.send(GET[:5])
+    worker.turn(2)
+    for client in clients:
+        client.send(GET[5:])
+    worker.clock.now += 10.0
+    worker.turn(2)
+    assert [statuses(read(client)) for client in clients] == [[200]] * 300
+
+
+@pytest.mark.parametrize("octets", [b"", GET[:5], GET, GET + GET[:5]])
+def test_the_deadlines_of_connections_that_are_gone_take_no_memory(octets: bytes) -> None:
+    worker = Worker(keep_alive=5.0)
+    stays = worker.pair()
+    for _ in range(2000):
+        client = worker.pair()
+        client.send(octets)
+        worker.turn()
+        client.close()
+        worker.turn()
+        assert len(worker.loop._checks) < 200
+    worker.wait(10.0)
+    assert read(stays) == b"<eof>"
+    assert worker.held == []
+    assert worker.loop._timeout(worker.clock.now) is None
+
+
+def test_the_deadlines_of_requests_take_no_memory() -> None:
+    worker = Worker()
+    clients = [worker.pair() for _ in range(10)]
+    for _ in range(500):
+        for client in clients:
+            client.send(GET[:5])
+        worker.turn()
+        for client in clients:
+            client.send(GET[5:])
+        worker.turn()
+        assert [statuses(read(client)) for client in clients] == [[200]] * 10
+        worker.clock.now += 0.5
+        assert len(worker.loop._checks) < 200
+    worker.wait(74.0)
+    assert [read(client) for client in clients] == [b""] * 10
+    worker.wait(1.0)
+    assert [read(client) for client in clients] == [b"<eof>"] * 10
+
+
+# ---- accepting
+
+
 def test_accepting() -> None:
     worker = Worker()
-    worker.loop._accept(True)
-    client = socket.create_connection((worker.listener.name[0], int(worker.listener.name[1])))
-    client.send(GET)
-    worker.turn(2)
-    client.setblocking(False)
+    worker.loop.begin()
+    client = worker.connect(GET)
+    worker.turn()
     assert statuses(read(client)) == [200]
+
+
+@pytest.mark.parametrize(("lasted", "accepted"), [(0.0, 1), (0.0042, 5), (5.0, 64)])
+def test_a_turn_that_was_long_accepts_more(lasted: float, accepted: int) -> None:
+    worker = Worker()
+    worker.loop.begin()
+    clients = [worker.connect() for _ in range(70)]
+    worker.clock.now += lasted
+    worker.turn()
+    assert len(worker.held) == accepted
+    worker.turn()
+    assert len(worker.held) == accepted + 1
+    del clients
 
 
 def test_at_the_limit_the_longest_idle_connections_make_room() -> None:
     worker = Worker(connections=20)
-    worker.loop._accept(True)
-    address = (worker.listener.name[0], int(worker.listener.name[1]))
+    worker.loop.begin()
     clients = []
     for _ in range(20):
-        client = socket.create_connection(address)
-        client.send(GET)
-        worker.turn(2)
+        client = worker.connect(GET)
+        worker.turn()
         worker.wait(0.1)
-        client.setblocking(False)
         assert statuses(read(client)) == [200]
         clients.append(client)
-    extra = socket.create_connection(address)
-    extra.send(GET)
-    worker.turn(2)
-    extra.setblocking(False)
+    extra = worker.connect(GET)
+    worker.turn()
     assert statuses(read(extra)) == [200]
-    closed = [read(client) == b"<eof>" for client in clients]
-    assert closed[0]
-    assert not closed[-1]
+    assert [read(client) == b"<eof>" for client in clients] == [True] * 16 + [False] * 4
 
 
-def test_at_the_limit_without_an_idle_connection_accepting_waits() -> None:
+def test_at_the_limit_who_has_said_nothing_makes_room_if_nobody_is_idle() -> None:
+    worker = Worker(connections=3)
+    worker.loop.begin()
+    half, *silent = worker.pair(), worker.pair(), worker.pair()
+    half.send(GET[:5])
+    worker.turn()
+    late = worker.connect(GET)
+    worker.turn(2)
+    assert statuses(read(late)) == [200]
+    assert [read(client) for client in silent] == [b"<eof>"] * 2
+    half.send(GET[5:])
+    worker.turn()
+    assert statuses(read(half)) == [200]
+
+
+@pytest.mark.parametrize("room", ["gone", "answered", "answered in turn"])
+def test_at_the_limit_accepting_waits_for_room(room: str) -> None:
     worker = Worker(connections=2)
-    worker.loop._accept(True)
-    address = (worker.listener.name[0], int(worker.listener.name[1]))
+    worker.loop.begin()
     first, second = worker.pair(), worker.pair()
     for client in (first, second):
         client.send(GET[:5])
     worker.turn()
-    late = socket.create_connection(address)
-    late.send(GET)
-    late.setblocking(False)
+    late = worker.connect(GET)
     worker.turn(3)
     assert read(late) == b""
-    first.close()
-    worker.turn(3)
+    assert worker.loop._epoll.poll(0) == []  # the listener does not keep the loop awake
+    if room == "gone":
+        first.close()
+    else:
+        first.send(GET[5:] + GET * (room == "answered in turn"))
+    worker.turn(4)
     assert statuses(read(late)) == [200]
+    second.send(GET[5:])
+    worker.turn()
+    assert statuses(read(second)) == [200]
+
+
+# ---- leaving
 
 
 def test_a_retiring_worker_serves_what_was_begun_and_leaves() -> None:
@@ -241,21 +381,102 @@ def test_a_retiring_worker_serves_what_was_begun_and_leaves() -> None:
     worker.wait(1.0)
     assert read(idle) == b"<eof>"
     worker.turn()
-    assert worker.loop._connections == {}
+    assert worker.held == []
     worker.loop.run()  # returns: there is nothing left to do
 
 
 def test_a_stopping_worker_serves_what_has_connected() -> None:
     worker = Worker()
-    address = (worker.listener.name[0], int(worker.listener.name[1]))
-    clients = [socket.create_connection(address) for _ in range(30)]
-    for client in clients:
-        client.send(GET)
-        client.setblocking(False)
+    clients = [worker.connect(GET) for _ in range(30)]
     worker.master.send(Message.STOP)
     worker.turn(3)
     for client in clients:
         assert read(client).endswith(b"hello<eof>")
+
+
+def test_a_stopping_worker_that_is_full_serves_what_has_connected() -> None:
+    worker = Worker(connections=2)
+    halves = [worker.pair() for _ in range(2)]
+    for half in halves:
+        half.send(GET[:10])
+    worker.turn()
+    clients = [worker.connect(GET) for _ in range(30)]
+    worker.loop.leave(serve_queued=True)
+    worker.turn(3)
+    for client in clients:
+        assert read(client).endswith(b"hello<eof>")
+
+
+def test_a_stopping_worker_does_not_wait_for_an_end_of_new_connections() -> None:
+    refused = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if len(clients) < 100:
+            try:
+                clients.append(worker.connect(GET))
+            except ConnectionRefusedError:
+                refused.append(1)
+        return hello(environ, start_response)
+
+    worker = Worker(app)
+    clients = [worker.connect(GET) for _ in range(3)]
+    worker.loop.leave(serve_queued=True)
+    worker.turn(3)
+    assert [read(client)[-10:] for client in clients] == [b"hello<eof>"] * 3
+    assert refused == [1, 1, 1]
+
+
+def test_a_signal_to_the_worker_itself_is_announced_and_obeyed() -> None:
+    signals = SignalQueue()
+    worker = Worker(signals=signals)
+    worker.loop.begin()
+    idle = worker.pair()
+    idle.send(GET)
+    worker.turn()
+    assert statuses(read(idle)) == [200]
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signals.listen([signal.SIGTERM])
+        signal.raise_signal(signal.SIGTERM)
+        worker.turn()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signals.close()
+    assert worker.master.receive() == [(Message.LEAVING, "")]
+    with pytest.raises(ConnectionRefusedError):
+        worker.connect()
+    worker.wait(1.0)
+    assert read(idle) == b"<eof>"
+    worker.loop.run()  # returns: there is nothing left to do
+
+
+def test_a_child_of_the_application_holds_no_connection_and_no_port() -> None:
+    worker = Worker()
+    worker.loop.begin()
+    client = worker.pair()
+    client.setblocking(True)
+    ready, go_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        worker.loop.let_go()
+        os.write(ready[1], b".")
+        os.close(go_on[1])
+        os.read(go_on[0], 1)
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        client.sendall(GET)
+        worker.turn()
+        assert statuses(client.recv(65536)) == [200]  # the parent still has it
+        worker.loop.leave(serve_queued=False)
+        worker.wait(1.0)
+        assert client.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            worker.connect()
+    finally:
+        for fd in (*ready, *go_on):
+            os.close(fd)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("how", ["order", "master gone"])

@@ -1,34 +1,49 @@
 """The contract of PEP 3333, on a sink that only writes down what it is told."""
 
+import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from forkserve.http.errors import InvalidResponse
-from forkserve.wsgi.call import Sink, run_app
+from forkserve.wsgi.call import COMMITTED, FINISHED, NEW, STARTED, Sink, Stage, run_app
 from forkserve.wsgi.file_wrapper import FileWrapper
 
 
 class Record(Sink):
-    def __init__(self) -> None:
+    """``room``: blocks that fit into what was announced; 0 after HEAD, or with a 204."""
+
+    def __init__(self, room: int | None = None) -> None:
         super().__init__()
         self.events: list[Any] = []
+        self.room = room
 
     def start(self, status: str, headers: Sequence[tuple[str, str]]) -> None:
+        assert self.stage is NEW
         if status == "bad":
             raise InvalidResponse("bad")
         self.events.append(status)
 
     def send(self, block: bytes) -> None:
-        self.committed = True
-        self.events.append(block)
+        assert self.stage in (STARTED, COMMITTED)
+        self.stage = COMMITTED
+        if self.room is None or self.room > 0:
+            self.events.append(block)
+        if self.room is not None:
+            self.room -= 1
+            if self.room < 0:
+                self.finish()
 
     def send_only(self, block: bytes) -> None:
-        self.committed = True
+        assert self.stage is STARTED
+        self.stage = FINISHED
         self.events.append(("only", block))
 
     def finish(self) -> None:
+        assert self.stage is COMMITTED
+        self.stage = FINISHED
         self.events.append("end")
 
 
@@ -117,29 +132,29 @@ def test_exc_info_replaces_what_is_not_sent() -> None:
         try:
             raise ValueError("x")
         except ValueError:
-            import sys
-
             start_response("500 Oops", [], sys.exc_info())
         return [b"a"]
 
     assert run(app) == ["200 OK", "500 Oops", ("only", b"a")]
 
 
-def test_exc_info_raises_again_what_comes_too_late() -> None:
-    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
-        start_response("200 OK", [])
-        yield b"a"
+@pytest.mark.parametrize(("room", "stage"), [(None, COMMITTED), (0, FINISHED)])
+def test_exc_info_raises_again_what_comes_too_late(room: int | None, stage: Stage) -> None:
+    record = Record(room)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])(b"a")
+        assert record.stage is stage
         try:
             raise ValueError("late")
         except ValueError:
-            import sys
-
             start_response("500 Oops", [], sys.exc_info())
 
-    record = Record()
-    with pytest.raises(ValueError, match="late"):
+    with pytest.raises(ValueError, match="late") as caught:
         run_app(app, {}, record)
-    assert record.events == ["200 OK", b"a"]
+    assert record.events == ["200 OK", b"a" if room is None else "end"]
+    assert record.stage is stage
+    assert caught.traceback[-1].name == "app"  # where it was raised first
 
 
 def test_a_refused_start_leaves_nothing_started() -> None:
@@ -148,8 +163,6 @@ def test_a_refused_start_leaves_nothing_started() -> None:
         try:
             raise ValueError("x")
         except ValueError:
-            import sys
-
             with pytest.raises(InvalidResponse):
                 start_response("bad", [], sys.exc_info())
         return [b"a"]
@@ -222,6 +235,52 @@ def test_close_is_called_when_the_application_did_not_start() -> None:
     with pytest.raises(InvalidResponse):
         run(lambda environ, start_response: body)
     assert body.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "events"), [(0, ["200 OK", "end"]), (2, ["200 OK", b"a", b"a", "end"])]
+)
+def test_a_response_that_is_finished_is_iterated_no_further(room: int, events: list[Any]) -> None:
+    """After HEAD, a 204, or as much as was announced: the rest may be expensive, or endless."""
+    record = Record(room)
+    body = Body(itertools.repeat(b"a"), record)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return body
+
+    run_app(app, {}, record)
+    assert record.events == [*events, "closed"]
+    assert body.closed == 1
+
+
+@pytest.mark.parametrize("blocks", [[b"b"], [], [b"b", b"c"], iter([b"b"]), (b"b",)])
+def test_nothing_follows_a_write_that_finished_the_response(blocks: Any) -> None:
+    """As write() does in answer to HEAD."""
+    record = Record(0)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])(b"a")
+        return blocks
+
+    run_app(app, {}, record)
+    assert record.events == ["200 OK", "end"]
+
+
+@pytest.mark.parametrize("blocks", [[b"a"], [b"a", b"b"], []])
+def test_a_write_after_the_end_is_dropped(blocks: Any) -> None:
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        kept.append(start_response("200 OK", []))
+        return blocks
+
+    record = Record()
+    run_app(app, {}, record)
+    events = record.events.copy()
+    kept[0](b"late")
+    assert record.events == events
+    assert record.stage is FINISHED
 
 
 def test_the_file_wrapper() -> None:

@@ -63,3 +63,10 @@ def test_http_1_0_and_a_unix_socket() -> None:
 def test_odd_escapes_are_the_applications_to_judge(target: bytes) -> None:
     path = environ_of(b"GET " + target + b" HTTP/1.0\r\n\r\n")["PATH_INFO"]
     assert path == {b"/%00": "/\0", b"/%2F": "//"}.get(target, target.decode())
+
+
+@pytest.mark.parametrize("target", [b"*", b"http://h"])
+def test_a_question_about_the_server_has_no_path(target: bytes) -> None:
+    environ = environ_of(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    check_environ(environ)
+    assert (environ["PATH_INFO"], environ["REQUEST_URI"]) == ("", target.decode())

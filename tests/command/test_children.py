@@ -1,0 +1,66 @@
+"""Processes that the application starts hold nothing of the server's."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.command.harness import WAIT, Server, wait_for_death
+
+Start = Callable[..., Server]
+
+
+@pytest.mark.parametrize("route", ["fork", "multiprocessing"])
+def test_connections_end_although_a_child_lives(start: Start, route: str) -> None:
+    server = start("--keep-alive", "0.2", "plain")
+    with server.connect() as other, server.connect() as client:
+        assert other.get() == (200, b"hello")
+        status, child = client.get(f"/{route}")
+        assert status == 200
+        with ended(int(child)):
+            assert [client.rest(), other.rest()] == [b"", b""]
+            assert server.get() == (200, b"hello")
+
+
+def test_the_port_is_free_although_a_child_lives_and_a_signal_ends_it(start: Start) -> None:
+    server = start("plain")
+    child = int(server.get("/fork")[1])
+    with ended(child):
+        server.signal("TERM")
+        assert server.process.wait(WAIT) == 0
+        again = start("-b", f"127.0.0.1:{server.port}", "plain")
+        assert again.get() == (200, b"hello")
+        assert not wait_for_death(child, 0)
+        os.kill(child, signal.SIGTERM)
+        assert wait_for_death(child)
+
+
+def test_what_python_stops_at_its_end_is_stopped(start: Start) -> None:
+    """multiprocessing ends its daemons with SIGTERM, and waits for them."""
+    server = start("--graceful-timeout", "5", "plain")
+    child = int(server.get("/multiprocessing")[1])
+    with ended(child):
+        assert server.stop() == 0
+        assert wait_for_death(child)
+    assert "did not leave" not in server.log
+
+
+def test_a_child_that_dies_is_no_worker_that_dies(start: Start) -> None:
+    server = start("plain")
+    before = server.workers()
+    child = int(server.get("/fork")[1])
+    os.kill(child, signal.SIGKILL)
+    assert wait_for_death(child)
+    assert (server.workers(), server.get()) == (before, (200, b"hello"))
+
+
+@contextlib.contextmanager
+def ended(pid: int) -> Iterator[None]:
+    """The process does not outlive the block."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,162 @@
+"""From "module:callable" to the application, and what is said if there is none."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from forkserve.apploader import load_application
+from forkserve.errors import EXIT_APPLICATION, ApplicationError
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a module where it can be imported from. None is left behind."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name: str, source: str) -> Path:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def failure(target: str) -> ApplicationError:
+    with pytest.raises(ApplicationError) as caught:
+        load_application(target)
+    assert caught.value.exit_status == EXIT_APPLICATION
+    return caught.value
+
+
+SITE = """
+def application(environ, start_response): return "application"
+def app(environ, start_response): return "app"
+class deep:
+    class er:
+        def app(environ, start_response): return "deeper"
+def make(*arguments, **keywords):
+    return lambda environ, start_response: (arguments, keywords)
+number = 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("site_", "application"),
+        ("site_:app", "app"),
+        ("site_:deep.er.app", "deeper"),
+        ("site_:make()", ((), {})),
+        ("site_:make('a', 2, [None, True], b=-1.5)", (("a", 2, [None, True]), {"b": -1.5})),
+    ],
+)
+def test_targets(write: Write, target: str, answer: object) -> None:
+    write("site_", SITE)
+    assert load_application(target)({}, None) == answer
+
+
+def test_app_is_taken_if_there_is_no_application(write: Write) -> None:
+    write("site_", "app = print")
+    assert load_application("site_") is print
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("site_:ap", "there is no 'ap'. Did you mean 'app'?"),
+        ("site_:zzzzzz", "there is no 'zzzzzz'"),
+        ("site_:deep.er.ap", "there is no 'ap'. Did you mean 'app'?"),
+        ("site_:number", "is a int, and a WSGI application must be callable"),
+        ("site_:make(1)(2)", "does not name an application"),
+        ("site_:make(app)", "does not name an application"),
+        ("site_:make(__import__('os'))", "does not name an application"),
+        ("site_:app or make", "does not name an application"),
+        ("site_:app[0]", "does not name an application"),
+        ("site_:(", "does not name an application"),
+        ("site_.py", "no module 'site_.py'; write 'site_', without the .py."),
+        ("site_.py:app", "no module 'site_.py'; write 'site_', without the .py."),
+        ("site_.app", "no module 'site_.app'; did you mean site_:app?"),
+        ("site_.ap", "no module 'site_.ap'. It is looked for in"),
+        ("no_such_site", "no module 'no_such_site'. It is looked for in"),
+        ("no_such_site.wsgi:app", "no module 'no_such_site'. It is looked for in"),
+    ],
+)
+def test_targets_that_name_nothing(write: Write, target: str, part: str) -> None:
+    write("site_", SITE)
+    error = failure(target)
+    assert part in str(error)
+    assert error.traceback == ""
+    assert error.report() == str(error)
+
+
+def test_a_name_in_a_package_that_is_no_module(write: Write) -> None:
+    write("package_/__init__", "def create(): pass")
+    assert "did you mean package_:create?" in str(failure("package_.create"))
+
+
+def test_a_module_without_an_application_is_named_with_its_file(write: Write) -> None:
+    """It may be another module of that name, found first."""
+    path = write("site_", "appl = print")
+    message = str(failure("site_"))
+    assert f"'site_' ({path}) has neither" in message
+    assert "site_:NAME" in message
+    assert "'time' (built in) has neither" in str(failure("time"))
+
+
+BROKEN = {
+    "raise ValueError('why')": "ValueError: why",
+    "import no_such_library": "ModuleNotFoundError: No module named 'no_such_library'",
+    "import sys; sys.exit('no settings')": "SystemExit: no settings",
+    "raise SystemExit": "SystemExit",
+}
+
+
+@pytest.mark.parametrize(("source", "what"), BROKEN.items())
+def test_a_module_that_fails_shows_its_own_traceback(write: Write, source: str, what: str) -> None:
+    path = write("site_", f"def inner():\n    {source}\ninner()\n")
+    error = failure("site_:app")
+    assert str(error) == f"importing 'site_' failed: {what}"
+    lines = error.traceback.splitlines()
+    assert lines[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "{path}", line 3, in <module>',
+    ]
+    assert lines[-1] == what
+    assert error.report() == f"{error}\n{error.traceback}"
+
+
+def test_a_module_that_cannot_be_compiled_shows_where(write: Write) -> None:
+    path = write("site_", "a = 1\nb = = 2\n")
+    error = failure("site_")
+    assert str(error) == "importing 'site_' failed: SyntaxError: invalid syntax"
+    assert f'File "{path}", line 2' in error.traceback
+    assert "apploader" not in error.traceback
+
+
+@pytest.mark.parametrize(("source", "what"), BROKEN.items())
+def test_a_factory_that_fails_shows_its_own_traceback(write: Write, source: str, what: str) -> None:
+    path = write("site_", f"def make():\n    {source}\n")
+    error = failure("site_:make()")
+    assert str(error) == f"'site_:make()' raised {what}"
+    assert error.traceback.splitlines()[1] == f'  File "{path}", line 2, in make'
+
+
+def test_a_factory_that_is_given_what_it_does_not_take(write: Write) -> None:
+    write("site_", SITE)
+    error = failure("site_:deep(1)")
+    assert str(error) == "'site_:deep(1)' raised TypeError: deep() takes no arguments"
+    assert "File" not in error.traceback
+
+
+def test_ctrl_c_passes_through(write: Write) -> None:
+    write("site_", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load_application("site_")
