@@ -8,6 +8,7 @@ the ratios within a round, and of those the medians.
 import argparse
 import datetime
 import json
+import os
 import platform
 import re
 import statistics
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, footprint
+from benchmarks import chart, footprint, report
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import SERVERS, Running, Server, install, need
 
@@ -29,12 +30,12 @@ def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--scenario", action="append", help="only this one; repeatable")
     parser.add_argument("--server", action="append", help="only this one; repeatable")
     parser.add_argument(
-        "--out", type=Path, default=HERE, help="directory for results.json and .svg"
+        "--out", type=Path, default=HERE, help="directory for results.json, .svg and README.rst"
     )
     parser.add_argument("--no-footprint", action="store_true", help="no start-up time and memory")
     options = parser.parse_args()
@@ -64,6 +65,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (options.out / "results.svg").write_text(chart.draw(results))
+    if not (options.scenario or options.server or options.no_footprint):
+        (options.out / "README.rst").write_text(report.document(results))
 
 
 def measure(
@@ -126,10 +129,9 @@ def wrk(scenario: Scenario, port: int, options: argparse.Namespace) -> tuple[flo
         if scenario.script:
             arguments += ["-s", script.name]
         url = f"http://127.0.0.1:{port}{scenario.path}"
-        for seconds in (0.3, options.seconds):  # the first is to warm up
-            duration = f"{max(1, round(seconds))}s"
+        for seconds in (1, options.seconds):  # the first is to warm up
             output = subprocess.run(
-                [*arguments, f"-d{duration}", url], check=True, capture_output=True, text=True
+                [*arguments, f"-d{seconds}s", url], check=True, capture_output=True, text=True
             ).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     errors = re.findall(r"(Socket errors: .*|Non-2xx.*)", output)
@@ -145,6 +147,7 @@ def machine() -> dict[str, str]:
             break
     return {
         "processor": model,
+        "processors": str(os.cpu_count()),
         "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
     }
