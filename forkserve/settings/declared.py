@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkserve.net.address import Address, InetAddress
+from forkserve.net.peers import Peer, parse_peer
 from forkserve.settings import kinds
 from forkserve.settings.kinds import Kind
 
@@ -89,6 +90,15 @@ class Settings:
         "The kernel clips it to net.core.somaxconn, and the log says so. Raise both for bursts; "
         "a long queue does not make a slow application faster.",
         "--backlog",
+    )
+    forwarded_allow_ips: tuple[Peer, ...] = _declare(
+        "Listening", tuple(map(parse_peer, ("127.0.0.1", "::1", "unix"))), kinds.PEERS,
+        "Proxies whose X-Forwarded-* and Forwarded fields say who the client is, and by which "
+        "scheme and host it came: addresses, networks, unix for the clients of unix sockets, "
+        "* for all, none; repeatable, or several with commas. From others the fields are dropped.",
+        "Name the proxies that are not on this machine; the default is not kept beside them. "
+        "* is only for a server that nobody but the proxy can reach.",
+        "--forwarded-allow-ips",
     )
 
     workers: int = _declare(

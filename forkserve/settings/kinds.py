@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkserve.net.address import group_id, parse_address, user_id
+from forkserve.net.peers import parse_peer, show_peer
 from forkserve.proc.cpus import usable_cpus
 
 NONE = "none"
@@ -205,6 +206,7 @@ MOST_WORKERS = 512
 WORKERS = Kind("auto|N", _read_workers)
 APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
+PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)
 VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
 PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)
 MODE = Kind("none|MODE", _read_mode, _show_mode)

@@ -13,6 +13,7 @@ from typing import Any
 
 from forkserve.errors import SettingsError
 from forkserve.net.address import InetAddress
+from forkserve.net.peers import NOBODY
 from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import Kind
 
@@ -216,6 +217,8 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
         if key in seen and not (isinstance(address, InetAddress) and address.port == 0):
             yield f"{named('bind')}: {address} is there twice"
         seen.add(key)
+    if NOBODY in settings.forwarded_allow_ips and len(settings.forwarded_allow_ips) > 1:
+        yield f"{named('forwarded_allow_ips')}: none stands alone"
     if settings.max_requests_jitter and settings.max_requests is None:
         yield f"{named('max_requests_jitter')} has no meaning without max_requests"
     for name in ("limit_request_line", "limit_request_field_size"):

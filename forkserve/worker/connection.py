@@ -25,7 +25,7 @@ from forkserve.worker.service import Service
 from forkserve.worker.state import ROWS, UNCHANGED, State
 from forkserve.worker.stream import RECV, RECV_HEAD, Stream
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, Environ, run_app
-from forkserve.wsgi.environ import request_environ
+from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import BodyError, ClientDisconnected
 
 HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
@@ -242,6 +242,8 @@ class Connection(Stream):
         head, body = exchange.head, exchange.body
         file = io.BytesIO() if body is None else body.open()
         environ = request_environ(self._base, head, file, self.remote, self.served)
+        if exchange.forwarded is not None:
+            apply_forwarded(environ, exchange.forwarded)
         if body is not None and body.decoded_length is not None:
             # RFC 9112 section 7.1.3: decoded, the message has a length and no transfer coding. So
             # every framework can read it, also those that know no chunked requests.

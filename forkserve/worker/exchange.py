@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
+from forkserve.http.forwarded import FIELDS, Forwarded
 from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head
 from forkserve.http.response import ResponseEncoder
@@ -35,10 +36,11 @@ class Carrier(Protocol):
 
 
 class Exchange(Sink):
-    """``environ``: what the application was given, {} if it was not called."""
+    """``environ``: what the application was given, {} if it was not called.
+    ``forwarded``: what proxies say of the request, None if it has none of their fields."""
 
     __slots__ = (
-        "_carrier", "_service", "began", "body", "encoder", "environ", "head",
+        "_carrier", "_service", "began", "body", "encoder", "environ", "forwarded", "head",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,9 @@ class Exchange(Sink):
         self.encoder = ResponseEncoder(head.method, head.minor, framing.persist)
         self.environ: Mapping[str, object] = {}
         self.began = began
+        self.forwarded: Forwarded | None = None
+        if not FIELDS.isdisjoint(head.fields):
+            self.forwarded = self._service.forwarded(head.fields, carrier.remote[0])
 
     # ---- wsgi.call.Sink
 
@@ -120,9 +125,9 @@ class Exchange(Sink):
 
     def access(self, now: float) -> Access:
         """What the access log is told, when it is over."""
-        encoder = self.encoder
+        encoder, said = self.encoder, self.forwarded
         return Access(
-            remote=self._carrier.remote[0],
+            remote=(said and said.address) or self._carrier.remote[0],
             status=encoder.code,
             octets=encoder.body_octets,
             seconds=now - self.began,

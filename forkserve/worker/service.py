@@ -2,9 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from forkserve.http.forwarded import UNTRUSTED, Forwarded, forwarded_reader
 from forkserve.http.head import Limits
+from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Row
 from forkserve.settings import Settings
@@ -58,6 +60,9 @@ class Service:
         self.requests = 0
         self.spools = spools
         self.dropped_fields: set[str] = set()
+        self._trusts = trust_in(settings.forwarded_allow_ips)
+        self._read_forwarded = forwarded_reader(self._trusts)
+        self._told_of_untrusted = False
         self._date_line = b""
         self._date_until = 0.0
 
@@ -66,6 +71,20 @@ class Service:
         now = self.clock()
         self.row.extend(now + self.timeout)
         return now
+
+    def forwarded(self, fields: Mapping[str, str], peer: str) -> Forwarded:
+        """What proxies say of a request of ``peer``, which has some of their fields."""
+        if self._trusts(peer):
+            return self._read_forwarded(fields)
+        if not self._told_of_untrusted:
+            self._told_of_untrusted = True  # any client can send them, as often as it likes
+            self.log.info(
+                "%s sends fields that only a proxy may send (X-Forwarded-For and the like); they "
+                "are dropped, as from all who are not in `forwarded_allow_ips`. If it is your "
+                "proxy, name it there. This is said once",
+                peer or "a client of the unix socket",
+            )
+        return UNTRUSTED
 
     def date_line(self, now: float) -> bytes:
         """The Date field (RFC 9110 section 5.6.7), made once a second."""

@@ -8,6 +8,7 @@ from io import TextIOBase
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
+from forkserve.http.forwarded import Forwarded
 from forkserve.http.head import Head
 from forkserve.wsgi.call import Environ
 from forkserve.wsgi.file_wrapper import FileWrapper
@@ -71,3 +72,19 @@ def request_environ(
     environ["wsgi.input"] = body
     environ["forkserve.requests"] = served
     return environ
+
+
+def apply_forwarded(environ: Environ, said: Forwarded) -> None:
+    """Let ``environ`` be what it would be if the client had come without a proxy."""
+    for name in said.drop:
+        environ.pop(name, None)
+    if said.address:
+        # Without a port of the client: the one that is there is the proxy's.
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.address, said.port
+    if said.scheme:
+        environ["wsgi.url_scheme"] = said.scheme
+    if said.host:
+        environ["HTTP_HOST"], environ["SERVER_NAME"] = said.host, said.server_name
+    if said.host or said.server_port:
+        usual = "443" if environ["wsgi.url_scheme"] == "https" else "80"
+        environ["SERVER_PORT"] = said.server_port or usual

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.command.harness import Server, Tail
+from tests.command.harness import Client, Server, Tail
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -90,19 +92,22 @@ def test_a_chunked_upload_arrives_in_django(start: Start) -> None:
 
 
 @pytest.fixture
-def nginx(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """``nginx("127.0.0.1:8000")`` starts conf/nginx.conf in front of that, and returns its URL."""
+def nginx(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """``nginx("127.0.0.1:8000")`` starts conf/nginx.conf in front of that, and returns its path.
+
+    ``options`` are those of its socket, and directives behind them.
+    """
     program = need("nginx")
     processes = []
 
-    def starter(upstream: str) -> str:
+    def starter(upstream: str, options: str = "") -> str:
         socket_path = tmp_path / "front.sock"
         # Its workers would be another user, who may not look into the directory of the test.
         user = "user root;" if os.geteuid() == 0 else ""
         own_log = f"error_log {tmp_path}/nginx.log notice;"
         text = (ROOT / "conf" / "nginx.conf").read_text()
         for old, new in (
-            ("listen 80;", f"listen unix:{socket_path};"),
+            ("listen 80;", f"listen unix:{socket_path}{options};"),
             ("server 127.0.0.1:8000;", f"server {upstream};"),
             ("/run/nginx.pid", f"{tmp_path}/nginx.pid"),
             ("/var/log/nginx/", f"{tmp_path}/"),
@@ -176,3 +181,51 @@ def test_django_behind_nginx(
             assert session.get("http://localhost/", timeout=30).text == "django"
             server.reload(generation)
             assert session.get("http://localhost/", timeout=30).text == "django"
+
+
+def test_the_client_behind_nginx_is_the_one_that_the_application_sees(
+    start: Start, nginx: Callable[..., str], tmp_path: Path
+) -> None:
+    """By TLS and from elsewhere, as nginx tells it; what the client says of itself does not count."""
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run(
+        [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-subj", "/CN=shop.example", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = start("--access-logfile", "-", "plain", stdout=subprocess.PIPE)
+    front = nginx(
+        f"127.0.0.1:{server.port}",
+        f" ssl proxy_protocol; ssl_certificate {certificate}; ssl_certificate_key {key};"
+        "set_real_ip_from unix:; real_ip_header proxy_protocol",
+    )
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(front)
+    sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 443\r\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificate)
+    forged = "".join(
+        f"{name}: {value}\r\n"
+        for name, value in (
+            ("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Port", "81"), ("Forwarded", "for=198.51.100.1;proto=http;host=evil"),
+        )
+    )  # fmt: skip
+    with (
+        context.wrap_socket(sock, server_hostname="shop.example") as secured,
+        Client(secured) as client,
+    ):
+        found = {}
+        for name in ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT"):
+            client.send(
+                f"GET /environ?{name} HTTP/1.1\r\nHost: shop.example\r\n{forged}\r\n".encode()
+            )
+            found[name] = client.response().content.decode()  # type: ignore[attr-defined]
+    assert found == {
+        "REMOTE_ADDR": "192.0.2.7", "wsgi.url_scheme": "https", "HTTP_HOST": "shop.example",
+        "SERVER_NAME": "shop.example", "SERVER_PORT": "443",
+    }  # fmt: skip
+    assert server.stop() == 0
+    lines = server.process.stdout.read().splitlines()  # type: ignore[union-attr]
+    assert [line.split()[0] for line in lines] == ["192.0.2.7"] * 5

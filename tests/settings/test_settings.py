@@ -1,6 +1,7 @@
 """Settings: kinds of values, sources, conflicts, and the documents made of them."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_defaults() -> None:
         ("umask", "027", 0o27), ("umask", "0o27", 0o27), ("umask", "0", 0), ("umask", "none", None),
         ("log_level", "WARNING", "warning"), ("user", "none", None),
         ("env", ["A=b", "C=d e=f"], ("A=b", "C=d e=f")), ("pythonpath", ["a,b", "c"], ("a", "b", "c")),
-        ("app", "a.b:c.d()", "a.b:c.d()"),
+        ("app", "a.b:c.d()", "a.b:c.d()"), ("forwarded_allow_ips", "none", ("none",)),
+        ("forwarded_allow_ips", "unix, *", ("unix", "*")), ("forwarded_allow_ips", [], ()),
+        ("forwarded_allow_ips", ["10.0.0.0/8,::1", "192.0.2.7"], (ip_network("10.0.0.0/8"), ip_network("::1"), ip_network("192.0.2.7"))),
     ],
 )  # fmt: skip
 def test_values(name: str, text: Any, value: object) -> None:
@@ -72,6 +75,9 @@ def test_values(name: str, text: Any, value: object) -> None:
         ("bind", [""], "is no address"), ("pythonpath", ["a,,b"], "is empty"), ("bind", [[]], "one text"),
          ("log_level", "loud", "none of debug"), ("chdir", "", "is empty"),
         ("env", ["novalue"], "NAME=VALUE"), ("env", ["=x"], "NAME=VALUE"), ("app", "1:a", "module:callable"),
+        ("forwarded_allow_ips", "localhost", "'localhost' is no address and no network"),
+        ("forwarded_allow_ips", "10.0.0.1/8", "write 10.0.0.1 or 10.0.0.0/8"), ("forwarded_allow_ips", "", "is empty"),
+        ("forwarded_allow_ips", ["::1,"], "is empty"), ("forwarded_allow_ips", True, "is no address"),
         ("name", "a\0b", "NUL"), ("group", "no-such-group", "is no group"),
     ],
 )  # fmt: skip
@@ -220,6 +226,7 @@ def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, par
         ({"bind": [":1", "0.0.0.0:1"]}, "there twice"),
         ({"bind": ["unix:/a", "unix:/a,mode=600"]}, "there twice"),
         ({"max_requests_jitter": "5"}, "without max_requests"),
+        ({"forwarded_allow_ips": "none,unix"}, "none stands alone"),
         ({"limit_request_line": "70000"}, "limit_request_head (default)"),
         (
             {"limit_request_field_size": "9000", "limit_request_head": "8500"},
@@ -302,6 +309,7 @@ def test_a_mode_reads_back(mode: int) -> None:
         {"name": "007"}, {"name": "5"}, {"name": "\u0665"}, {"name": "\U0001f40d caf\xe9"},
         {"name": "a\x7f\x1b\\\"b\n"}, {"chdir": "1.5"}, {"app": "a.b:c('x')"},
         {"env": ["A=b c", "\U0001f40d='\"'"], "pythonpath": ["/a b,/c"]},
+        {"forwarded_allow_ips": "*"}, {"forwarded_allow_ips": "unix,::ffff:10.0.0.0/104,2001:db8::7,0.0.0.0/0"},
         {"timeout": "none", "max_body": "none", "max_requests": "7", "keep_alive": "1234ms"},
     ],
 )  # fmt: skip

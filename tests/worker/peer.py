@@ -58,9 +58,11 @@ class Peer:
         *,
         ends: tuple[socket.socket, socket.socket] | None = None,
         spools: int = 10,
+        remote: tuple[str, str] = ("192.0.2.1", "4711"),
         **settings: Any,
     ) -> None:
-        """``ends``: the client's and the server's, if they are to be special."""
+        """``ends``: the client's and the server's, if they are to be special; ``remote``: where
+        the client comes from, ("", "") for one of a unix socket."""
         self.clock = Clock()
         self.log = Lines()
         self.accesses = Accesses()
@@ -82,9 +84,7 @@ class Peer:
         base = listener_environ(
             io.StringIO(), ("127.0.0.1", "8000"), software="test", slot=0, generation=1
         )
-        self.connection = Connection(
-            self.service, server, base, ("192.0.2.1", "4711"), self.clock.now
-        )
+        self.connection = Connection(self.service, server, base, remote, self.clock.now)
 
     @property
     def state(self) -> State:

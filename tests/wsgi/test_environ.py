@@ -6,8 +6,9 @@ from wsgiref.validate import check_environ  # type: ignore[attr-defined]
 
 import pytest
 
+from forkserve.http.forwarded import UNTRUSTED, Forwarded
 from forkserve.http.head import Limits, parse_head
-from forkserve.wsgi.environ import listener_environ, request_environ
+from forkserve.wsgi.environ import apply_forwarded, listener_environ, request_environ
 
 
 def environ_of(head: bytes, name: tuple[str, str] = ("127.0.0.1", "8000")) -> dict[str, Any]:
@@ -70,3 +71,33 @@ def test_a_question_about_the_server_has_no_path(target: bytes) -> None:
     environ = environ_of(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
     check_environ(environ)
     assert (environ["PATH_INFO"], environ["REQUEST_URI"]) == ("", target.decode())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (Forwarded(), {}),
+        (Forwarded(address="2001:db8::1"), {"REMOTE_ADDR": "2001:db8::1", "REMOTE_PORT": ""}),
+        (Forwarded(address="192.0.2.9", port="80"), {"REMOTE_ADDR": "192.0.2.9", "REMOTE_PORT": "80"}),
+        (Forwarded(scheme="https"), {"wsgi.url_scheme": "https"}),
+        (Forwarded(host="a:81", server_name="a", server_port="81"),
+         {"HTTP_HOST": "a:81", "SERVER_NAME": "a", "SERVER_PORT": "81"}),
+        (Forwarded(host="a", server_name="a"), {"HTTP_HOST": "a", "SERVER_NAME": "a", "SERVER_PORT": "80"}),
+        (Forwarded(host="a", server_name="a", scheme="https"),
+         {"HTTP_HOST": "a", "SERVER_NAME": "a", "SERVER_PORT": "443", "wsgi.url_scheme": "https"}),
+        (Forwarded(server_port="8443"), {"SERVER_PORT": "8443"}),
+        (UNTRUSTED, {"HTTP_X_REAL_IP": None}),
+        (Forwarded(frozenset({"HTTP_ACCEPT", "HTTP_NONE"})), {"HTTP_ACCEPT": None}),
+    ],
+)  # fmt: skip
+def test_what_proxies_say(said: Forwarded, expected: dict[str, str | None]) -> None:
+    environ = environ_of(b"GET / HTTP/1.1\r\nHost: h\r\nAccept: x\r\nX-Real-IP: 192.0.2.9\r\n\r\n")
+    before = dict(environ)
+    apply_forwarded(environ, said)
+    check_environ(environ)
+    changed = {
+        name: environ.get(name)
+        for name in before.keys() | environ.keys()
+        if environ.get(name) != before.get(name)
+    }
+    assert changed == expected
