@@ -22,6 +22,7 @@ from forkserve.net.systemd import Notifier, take_listen_fds
 from forkserve.ops.access import compile_format
 from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
+from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.main import prepare_process, run_worker
 
@@ -60,7 +61,7 @@ def _command(
     config: str | None,
     check_config: bool,
     print_config: bool,
-    **given: str | tuple[str, ...] | None,
+    **given: str | bool | tuple[str, ...] | None,
 ) -> None:
     """Serve the WSGI application MODULE:CALLABLE.
 
@@ -70,7 +71,7 @@ def _command(
     environ = dict(os.environ)
     app, problems = _read_arguments(arguments)
     command_line: dict[str, tuple[Any, str]] = {
-        name: (list(text) if isinstance(text, tuple) else text, _origin(name))
+        name: (list(text) if isinstance(text, tuple) else text, _origin(name, text))
         for name, text in given.items()
         if text is not None and text != ()
     }
@@ -95,16 +96,26 @@ def _command(
     context.exit(status)
 
 
+def _off(option: str) -> str:
+    """The option that switches off what ``option``, a flag, switches on."""
+    return f"--no-{option.removeprefix('--')}"
+
+
 def _add_settings(command: click.Command) -> None:
     """An option for each setting. Click hands on what was written; the settings read it."""
     for name, (declaration, default) in declarations().items():
         kind = declaration.kind
         shown = " ".join(map(kind.show, default)) if kind.many else kind.show(default)
         if declaration.options:
+            flag = kind is FLAG
+            options = list(declaration.options)
+            if flag:
+                options[-1] += f"/{_off(options[-1])}"
             command.params.append(
                 click.Option(
-                    [*declaration.options, name],
-                    metavar=kind.sort,
+                    [*options, name],
+                    metavar=None if flag else kind.sort,
+                    default=None,
                     multiple=kind.many,
                     help=f"{declaration.help} [{shown}]" if shown else declaration.help,
                 )
@@ -114,9 +125,10 @@ def _add_settings(command: click.Command) -> None:
 _add_settings(_command)
 
 
-def _origin(name: str) -> str:
+def _origin(name: str, given: object) -> str:
     """How a message calls the place on the command line."""
-    return declarations()[name][0].options[-1]
+    option = declarations()[name][0].options[-1]
+    return _off(option) if given is False else option
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -6,12 +6,25 @@ with ``response_framing``, and knows when the body ends too soon or too late.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from forkserve.http import grammar
 from forkserve.http.errors import InvalidResponse
 from forkserve.http.framing import BodyFraming, connection_options, response_framing
 
 SERVER_LINE = b"Server: forkserve\r\n"
+
+OwnLines: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+_SERVER, _DATE = 1, 2
+
+
+def own_lines(date: bytes, *, server: bool) -> OwnLines:
+    """What the server adds to a head, for each answer to what of it the application has sent
+    itself: nothing, Server, Date, both. ``date`` is the Date line, ``server``: there is the other.
+    """
+    server_line = SERVER_LINE if server else b""
+    return (server_line + date, date, server_line, b"")
+
 
 # Header fields that repeat from response to response: encoded, or for Content-Length the number.
 # As in head.py: bounded, short, and nothing that is a secret or different each time.
@@ -42,7 +55,7 @@ class ResponseEncoder:
     """
 
     __slots__ = (
-        "_framing", "_length", "_lines", "_method", "_minor", "_own_date", "_own_server",
+        "_framing", "_length", "_lines", "_method", "_minor", "_theirs",
         "body_octets", "code", "dropped", "excess", "headers", "persist",
     )  # fmt: skip
 
@@ -63,7 +76,7 @@ class ResponseEncoder:
         """
         self.code = 0
         self._length: int | None = None
-        self._own_date = self._own_server = False  # of the application, that is
+        self._theirs = 0  # which of Server and Date the application sends itself
         if not isinstance(status, str):
             raise InvalidResponse(f"the status is not a string: {status!r}")
         code, status_line = _status_line(status)
@@ -86,16 +99,16 @@ class ResponseEncoder:
         self.headers = headers
         self.code = code
 
-    def head(self, date_line: bytes, length: int | None = None) -> bytes:
+    def head(self, own: OwnLines, length: int | None = None) -> bytes:
         """The octets of the head. ``length``: of the whole body, if the server knows it.
 
         From here on the status cannot change.
         """
-        return b"".join(self._head(date_line, length))
+        return b"".join(self._head(own, length))
 
-    def only(self, date_line: bytes, block: bytes) -> bytes:
+    def only(self, own: OwnLines, block: bytes) -> bytes:
         """The octets of a whole response whose body is ``block``."""
-        lines = self._head(date_line, len(block))
+        lines = self._head(own, len(block))
         if self._framing is _LENGTH and self._length == len(block):
             self.body_octets = self._length
             lines.append(block)
@@ -103,7 +116,7 @@ class ResponseEncoder:
             lines += (self.block(block), self.end())
         return b"".join(lines)
 
-    def _head(self, date_line: bytes, length: int | None) -> list[bytes]:
+    def _head(self, own: OwnLines, length: int | None) -> list[bytes]:
         code, method = self.code, self._method
         if self._length is not None:
             if length is not None and length < self._length:
@@ -129,10 +142,7 @@ class ResponseEncoder:
             lines.append(b"Connection: close\r\n")
         elif not self._minor:
             lines.append(b"Connection: keep-alive\r\n")
-        if not self._own_server:
-            lines.append(SERVER_LINE)
-        if not self._own_date:
-            lines.append(date_line)
+        lines.append(own[self._theirs])
         lines.append(b"\r\n")
         return lines
 
@@ -152,6 +162,16 @@ class ResponseEncoder:
                 block = block[:room]
         self.body_octets += len(block)
         return block
+
+    def part(self, octets: int) -> int:
+        """As ``block``, for a part of the body that is sent by somebody else: how many of so many
+        ``octets`` go out. Not for chunks: the length of the body is known."""
+        if self._framing is _NONE:
+            return 0
+        room = min(octets, self.missing)
+        self.excess += octets - room
+        self.body_octets += room
+        return room
 
     def end(self) -> bytes:
         """The octets behind the last block, if the application is done without an error."""
@@ -175,14 +195,7 @@ class ResponseEncoder:
 
     def _field(self, pair: tuple[str, str]) -> bytes | int:
         """Check and encode one field; the number of a Content-Length. Raises InvalidResponse."""
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise InvalidResponse(f"a header is not a pair of name and value: {pair!r}")
-        name, value = pair
-        if not (isinstance(name, str) and isinstance(value, str)):
-            raise InvalidResponse(f"a header is not a pair of strings: {pair!r}")
-        lower = _lower_name(name)
-        if not (value.isascii() and value.isprintable()):
-            _check_value(name, value)
+        name, value, lower = _checked(pair)
         line: bytes | int
         if lower == "content-length":
             if not grammar.is_digits(value) or len(value) > 19:
@@ -198,16 +211,43 @@ class ResponseEncoder:
         else:
             line = f"{name}: {value}\r\n".encode("latin-1")
             if lower == "date":
-                self._own_date = True
+                self._theirs |= _DATE
                 return line
             if lower == "server":
-                self._own_server = True
+                self._theirs |= _SERVER
                 return line
         if lower not in _NEVER_KNOWN and len(value) <= _KNOWN_FIELD_OCTETS:
             if len(_known) >= _KNOWN_FIELDS:
                 _known.clear()
             _known[(name, value)] = line
         return line
+
+
+def early_hints(headers: Sequence[tuple[str, str]]) -> bytes:
+    """The octets of a 103 with these fields (RFC 8297), b"" if none of them may be in one.
+
+    Raises InvalidResponse for what no response may hold.
+    """
+    lines = [b"HTTP/1.1 103 Early Hints\r\n"]
+    for pair in headers:
+        name, value, lower = _checked(pair)
+        # RFC 9110 section 8.6: no Content-Length in an interim response.
+        if lower not in _HOP_BY_HOP and lower != "content-length":
+            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+    return b"".join((*lines, b"\r\n")) if len(lines) > 1 else b""
+
+
+def _checked(pair: tuple[str, str]) -> tuple[str, str, str]:
+    """(name, value, name in small letters) of a field that may be sent. Raises InvalidResponse."""
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+        raise InvalidResponse(f"a header is not a pair of name and value: {pair!r}")
+    name, value = pair
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise InvalidResponse(f"a header is not a pair of strings: {pair!r}")
+    lower = _lower_name(name)
+    if not (value.isascii() and value.isprintable()):
+        _check_value(name, value)
+    return name, value, lower
 
 
 @lru_cache(maxsize=256)

@@ -171,7 +171,8 @@ class Settings:
     write_timeout: float = _declare(
         "Time limits", 30.0, kinds.duration(0.1),
         "How long a client may pause while it reads a response. Then it is cut off.",
-        "It counts from the last octet that the client took, so a long download is no problem.",
+        "It counts from the last octets that the client took, so a long download is no problem; "
+        "but to take less than 500 octets a second is to pause too.",
         "--write-timeout",
     )
 
@@ -225,6 +226,13 @@ class Settings:
         "Directory for collected bodies; none is the system's own (TMPDIR, /tmp).",
         "Name one on a disk if /tmp is memory and uploads are large.",
         "--tmp-dir",
+    )
+
+    server_header: bool = _declare(
+        "Responses", True, kinds.FLAG,
+        "Send the field Server: forkserve, unless the application sends one itself.",
+        "It tells no version. --no-server-header switches it off, where a policy asks for that.",
+        "--server-header",
     )
 
     user: int | None = _declare(

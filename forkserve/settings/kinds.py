@@ -158,6 +158,22 @@ def choice(*words: str) -> Kind:
     return Kind("|".join(words), read)
 
 
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _read_flag(raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    value = _FLAGS.get(_text(raw).lower())
+    if value is None:
+        raise ValueError("is neither true nor false")
+    return value
+
+
+def _show_flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
 def _read_workers(raw: object) -> int:
     if raw == "auto":
         return usable_cpus()
@@ -209,6 +225,7 @@ BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
 PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)
 VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
 PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)
+FLAG = Kind("true|false", _read_flag, _show_flag)  # on the command line --name and --no-name
 MODE = Kind("none|MODE", _read_mode, _show_mode)
 USER = Kind("none|USER", _identity(user_id), _show)
 GROUP = Kind("none|GROUP", _identity(group_id), _show)

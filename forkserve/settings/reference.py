@@ -9,6 +9,7 @@ import textwrap
 from typing import Any
 
 from forkserve.settings.declared import Declaration, declarations
+from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import PREFIX, Loaded
 
 
@@ -18,6 +19,8 @@ def toml_value(declaration: Declaration, value: Any) -> str:
     if declaration.kind.many:
         return "[" + ", ".join(_quoted(show(item)) for item in value) + "]"
     text = show(value)
+    if declaration.kind is FLAG:
+        return text
     return text if re.fullmatch("0|[1-9][0-9]*", text) else _quoted(text)
 
 

@@ -20,10 +20,10 @@ from forkserve.http.errors import InvalidResponse, ProtocolError
 from forkserve.http.framing import RequestFraming, request_framing
 from forkserve.http.head import Head, parse_head
 from forkserve.worker.body import RequestBody
-from forkserve.worker.exchange import Exchange
+from forkserve.worker.exchange import OWN_MODULES, Exchange
 from forkserve.worker.service import Service
 from forkserve.worker.state import ROWS, UNCHANGED, State
-from forkserve.worker.stream import RECV, RECV_HEAD, Stream
+from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed, Stream
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, Environ, run_app
 from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import BodyError, ClientDisconnected
@@ -42,7 +42,6 @@ _LAST_CHANCE = 1.0
 # or else each octet would have all the octets before it parsed again.
 _LOOK_AGAIN = 1024
 
-_OWN = ("forkserve.worker.", "forkserve.wsgi.")
 _NEVER = float("inf")
 _ABRUPTLY = struct.pack("ii", 1, 0)  # struct linger: close at once, with a reset
 _NO_BODY = RequestFraming(0, False)
@@ -59,7 +58,7 @@ class Connection(Stream):
     """
 
     __slots__ = (
-        "_base", "_began", "_looked_at", "_queued", "deadline", "exchange", "remote", "served",
+        "_base", "_began", "_looked_at", "deadline", "exchange", "remote", "served",
         "state", "wake_at", "watched",
     )  # fmt: skip
 
@@ -83,7 +82,6 @@ class Connection(Stream):
         self._base = base
         self._began = now
         self._looked_at = 0  # octets of an unfinished head, when it was last looked at
-        self._queued = 0  # in FLUSH: octets in the kernel, when that was last looked at
 
     # ---- called by the loop
 
@@ -116,15 +114,15 @@ class Connection(Stream):
     def writable(self, now: float) -> None:
         """The client takes more of the response."""
         try:
-            if self.send_unsent():
-                self.deadline = now + self.service.write_timeout
-        except ClientDisconnected:
-            self._abort()
+            self.send_unsent()
+        except (ClientDisconnected, FileFailed) as error:
+            self._abort(error)
             return
+        self.deadline = self.take_by
         if self.unsent is None:
+            assert self.exchange is not None
+            self.exchange.close_file()
             self._after_response(now)
-        else:
-            self._queued = self.queued()
 
     def turn(self, now: float) -> None:
         """Serve the next request of a READY connection, as far as it is there."""
@@ -135,10 +133,9 @@ class Connection(Stream):
     def expire(self, now: float) -> None:
         """The deadline has passed, and there was nothing to read or to write."""
         row = ROWS[self.state]
-        if self.state is FLUSH and (queued := self.queued()) < self._queued:
+        if self.state is FLUSH and self.keeps_up(now):
             # Too little is free for the kernel to call it writable, but the client does read.
-            self._queued = queued
-            self.deadline = now + self.service.write_timeout
+            self.deadline = self.take_by
         elif row.status is not None and (self.buffer or self.exchange):
             self._refuse(ProtocolError(row.status, "the request did not arrive in time"), now)
         elif row.abrupt:
@@ -249,7 +246,9 @@ class Connection(Stream):
             # every framework can read it, also those that know no chunked requests.
             environ["CONTENT_LENGTH"] = str(body.decoded_length)
             del environ["HTTP_TRANSFER_ENCODING"]
-        exchange.environ = environ
+        environ["wsgi.early_hints"] = exchange.early_hints
+        if service.access_log is not None:
+            exchange.environ = environ
         service.row.begin(now + service.timeout, now, head.line)
         try:
             run_app(service.app, environ, exchange)
@@ -275,7 +274,7 @@ class Connection(Stream):
             log.error("the response to %.200r cannot be sent: %s", line, error)
         else:
             where = "after the response to" if exchange.stage is FINISHED else "in"
-            what, trace = in_a_line(error), traceback_of(error, _OWN)
+            what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
             log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
         if exchange.stage is COMMITTED:
             exchange.stage = ABORTED
@@ -306,8 +305,7 @@ class Connection(Stream):
             self._abort()
         elif self.unsent is not None:
             self.state = FLUSH
-            self.deadline = now + self.service.write_timeout
-            self._queued = self.queued()
+            self.writable(now)
         else:
             self._after_response(now)
 
@@ -380,10 +378,12 @@ class Connection(Stream):
     def _linger_for(self) -> float:
         return _LINGER if self.service.persist else _LAST_CHANCE
 
-    def _abort(self) -> None:
+    def _abort(self, error: Exception | None = None) -> None:
         """Close with a reset: the only way left to say that the response is not complete."""
-        if self.exchange is not None and self.service.access_log is not None:
-            self.service.access_log.write(self.exchange.access(self.service.clock()))
+        if self.exchange is not None:
+            self.exchange.close_file(error)
+            if self.service.access_log is not None:
+                self.service.access_log.write(self.exchange.access(self.service.clock()))
         with contextlib.suppress(OSError):  # the client may be gone
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
         self.close()

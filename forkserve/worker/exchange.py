@@ -4,22 +4,31 @@ It lives from the moment a request is accepted until the last octet of its respo
 kernel, or given up. Only the owner of its connection may call it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
+from forkserve.errors import in_a_line, traceback_of
 from forkserve.http.forwarded import FIELDS, Forwarded
 from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head
-from forkserve.http.response import ResponseEncoder
+from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.worker.body import RequestBody
 from forkserve.worker.service import Service
+from forkserve.worker.stream import FileFailed
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, NEW, STARTED, Sink
+from forkserve.wsgi.file_wrapper import FileWrapper, Region
 
 # A block so long is sent behind the head, not copied to it: below, one copy is cheaper than a
 # second system call.
 _COPY = 65536
+
+OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")
+"""What a traceback of the application does not show."""
+
+_FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
 CLIENT_CLOSED_REQUEST = 499
 """In the access log only, and nginx's: the client was gone before a status could be sent."""
@@ -30,13 +39,17 @@ class Carrier(Protocol):
 
     service: Service
     remote: tuple[str, str]
+    region: Region | None
 
     def transmit(self, octets: bytes, *, more: bool = False) -> None:
         """Send ``octets``. Raises ClientDisconnected."""
 
+    def leave(self, octets: bytes, region: Region) -> None:
+        """Leave ``octets``, and then those of ``region``, to the loop."""
+
 
 class Exchange(Sink):
-    """``environ``: what the application was given, {} if it was not called.
+    """``environ``: what the application was given; {} if it was not called, or nobody asks.
     ``forwarded``: what proxies say of the request, None if it has none of their fields."""
 
     __slots__ = (
@@ -62,6 +75,19 @@ class Exchange(Sink):
         self.forwarded: Forwarded | None = None
         if not FIELDS.isdisjoint(head.fields):
             self.forwarded = self._service.forwarded(head.fields, carrier.remote[0])
+
+    # ---- for the application
+
+    def early_hints(self, headers: Sequence[tuple[str, str]]) -> None:
+        """``wsgi.early_hints``: tell the client ahead what it will need (103, RFC 8297).
+
+        Does nothing if it is too late, or for HTTP/1.0, which knows no interim responses. Raises
+        InvalidResponse, ClientDisconnected.
+        """
+        octets = early_hints(headers)
+        if octets and self.head.minor and (self.stage is NEW or self.stage is STARTED):
+            self._carrier.transmit(octets)
+            self._service.progress()
 
     # ---- wsgi.call.Sink
 
@@ -96,6 +122,19 @@ class Exchange(Sink):
         if self.encoder.sated:
             self.finish()
 
+    def send_file(self, wrapper: FileWrapper) -> bool:
+        """Leave the file to the loop, if it is one that can be sent as it is."""
+        encoder, service = self.encoder, self._service
+        region = wrapper.region() if service.spools >= _FILE_DESCRIPTORS else None
+        if region is None:
+            return False
+        service.spools -= _FILE_DESCRIPTORS
+        head = encoder.head(self._commit(), region.length)
+        region.length = encoder.part(region.length)
+        self._carrier.leave(head, region)
+        self.finish()
+        return True
+
     def finish(self) -> None:
         """Send what ends the response, and report what was wrong with it."""
         end = self.encoder.end()
@@ -123,21 +162,48 @@ class Exchange(Sink):
         if self.stage is not FINISHED:
             self.stage = ABORTED
 
+    def close_file(self, error: Exception | None = None) -> None:
+        """A file that was left to the loop, if any, is sent or is given up because of ``error``.
+
+        Its ``close`` is the application's, and so are its errors and the time that it takes.
+        """
+        region, self._carrier.region = self._carrier.region, None
+        if region is None:
+            return
+        service, line = self._service, self.head.line
+        if isinstance(error, FileFailed):
+            service.log.error("the response to %.200r is cut off: its file %s", line, error)
+        self.encoder.body_octets -= region.length  # what is left of it
+        service.spools += _FILE_DESCRIPTORS
+        os.close(region.fd)
+        now = service.clock()
+        service.row.begin(now + service.timeout, now, line)
+        try:
+            getattr(region.wrapper, "close", _nothing)()
+        except BaseException as raised:  # noqa: BLE001 - as in the call
+            what, trace = in_a_line(raised), traceback_of(raised, OWN_MODULES)
+            service.log.error(
+                "after the response to %.200r the application raised %s\n%s", line, what, trace
+            )
+        service.row.end()
+
     def access(self, now: float) -> Access:
         """What the access log is told, when it is over."""
         encoder, said = self.encoder, self.forwarded
+        environ, self.environ = self.environ, {}  # which holds `early_hints`, and so this
         return Access(
             remote=(said and said.address) or self._carrier.remote[0],
             status=encoder.code,
             octets=encoder.body_octets,
             seconds=now - self.began,
             line=self.head.line,
-            environ=self.environ,
+            environ=environ,
             headers=encoder.headers,
         )
 
-    def _commit(self) -> bytes:
-        """The status is final now, and whether the connection goes on. Returns the Date line."""
+    def _commit(self) -> OwnLines:
+        """The status is final now, and whether the connection goes on. Returns the fields that the
+        server adds."""
         encoder, service, body = self.encoder, self._service, self.body
         if body is not None:
             if not (body.finished or body.drainable):
@@ -148,7 +214,7 @@ class Exchange(Sink):
         if encoder.dropped:
             self._report_dropped(encoder.dropped)
         self.stage = COMMITTED
-        return service.date_line(service.clock())
+        return service.own_lines(service.clock())
 
     def _report_length(self) -> None:
         """Say so if the body is not as long as its Content-Length."""
@@ -171,6 +237,10 @@ class Exchange(Sink):
                     "%.200r), which only the server can know; it is dropped, now and later",
                     name, self.head.line,
                 )  # fmt: skip
+
+
+def _nothing() -> None:
+    """The ``close`` of what has none."""
 
 
 def _octets(count: int) -> str:

@@ -103,9 +103,10 @@ def _default_signals() -> None:
 
 
 def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
-    """(connections, bodies kept in a file) that can be open at once, of ``wanted`` connections.
+    """(connections, files of bodies) that can be open at once, of ``wanted`` connections.
 
-    A quarter of the room is for the files: a body that gets none holds a worker while it comes.
+    A quarter of the room is for the files: a body that gets none holds a worker while it comes, or
+    goes.
     """
     limit = allow_descriptors(wanted + wanted // 2 + _DESCRIPTORS)
     room = max(2, limit - _DESCRIPTORS)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from forkserve.http.forwarded import UNTRUSTED, Forwarded, forwarded_reader
 from forkserve.http.head import Limits
+from forkserve.http.response import OwnLines, own_lines
 from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Row
@@ -23,7 +24,7 @@ class Service:
 
     ``persist``   False once the worker retires: responses then announce the close
     ``requests``  how many have been read whole
-    ``spools``    how many more bodies may be kept in a file at once
+    ``spools``    how many more files may be open at once: bodies of requests, and of responses
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Service:
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
         self._told_of_untrusted = False
-        self._date_line = b""
+        self._server_header = settings.server_header
+        self._own_lines: OwnLines = (b"", b"", b"", b"")
         self._date_until = 0.0
 
     def progress(self) -> float:
@@ -86,13 +88,14 @@ class Service:
             )
         return UNTRUSTED
 
-    def date_line(self, now: float) -> bytes:
-        """The Date field (RFC 9110 section 5.6.7), made once a second."""
+    def own_lines(self, now: float) -> OwnLines:
+        """The fields Server and Date (RFC 9110 section 5.6.7), made once a second."""
         if now >= self._date_until:
             self._date_until = now + 1.0
             year, month, day, hour, minute, second, weekday = time.gmtime()[:7]
-            self._date_line = (
+            date = (
                 f"Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month]} {year} "
                 f"{hour:02}:{minute:02}:{second:02} GMT\r\n"
             ).encode("ascii")
-        return self._date_line
+            self._own_lines = own_lines(date, server=self._server_header)
+        return self._own_lines

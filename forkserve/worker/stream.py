@@ -1,9 +1,14 @@
 """The octets of a connection: what is sent now, what waits to be sent, and waiting in a call.
 
+Octets that wait come first, then what is left of a file; the kernel sends that by itself, if it
+can. Who takes them has to take them at a least rate, or a client that takes one octet now and then
+would hold the memory, or the file, for ever.
+
 The only place where a client's socket is written.
 """
 
 import fcntl
+import os
 import select
 import socket
 import sys
@@ -11,6 +16,7 @@ import termios
 
 from forkserve.worker.service import Service
 from forkserve.worker.state import READABLE, WRITABLE
+from forkserve.wsgi.file_wrapper import Region
 from forkserve.wsgi.input import BodyError, ClientDisconnected
 
 RECV = 65536
@@ -18,23 +24,38 @@ RECV_HEAD = 16384
 """A recv allocates what it asks for, and for the small head of a request 64 KiB take noticeably
 longer than 16: ``benchmarks --scenario hello``."""
 
-_SEND = 262144  # of what waits in memory; the kernel takes no more at once (tcp_wmem)
+# At once, of what waits: the kernel takes hardly more (tcp_wmem), and of a file it is what is read
+# from the disk before others have their turn.
+_SEND = 262144
+
+_MIN_RATE = 500
+"""Octets a second below which a client as good as does not read. As for bodies of requests."""
+
+
+class FileFailed(Exception):
+    """A file cannot be sent to the length that its head has announced."""
 
 
 class Stream:
     """A client's socket, non-blocking. The base of ``Connection``, and under the same owner.
 
     ``buffer``  octets received and not yet taken
-    ``unsent``  octets of a response that the kernel has not taken yet, None if there are none
+    ``unsent``  octets of a response that the kernel has not taken yet; None if nothing is to be
+                sent, of ``region`` neither
+    ``region``  what of a file follows them; it stays, used up, until its file is closed
+    ``take_by`` while there is something unsent: when the client must have taken more of it
     """
 
-    __slots__ = ("buffer", "service", "socket", "unsent")
+    __slots__ = ("_queued", "buffer", "region", "service", "socket", "take_by", "unsent")
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         self.service = service
         self.socket = sock
         self.buffer = b""
         self.unsent: bytearray | None = None
+        self.region: Region | None = None
+        self.take_by = 0.0
+        self._queued = 0  # octets in the kernel, when that was last looked at
 
     def transmit(self, octets: bytes, *, more: bool = False) -> None:
         """Send ``octets``; what the kernel does not take waits in memory, up to `buffer_response`.
@@ -53,13 +74,14 @@ class Stream:
                 raise ClientDisconnected(str(error)) from None
             if sent == len(octets):
                 return
-            self.unsent = bytearray(memoryview(octets)[sent:])
+            self._lag(memoryview(octets)[sent:])
         else:
             self.unsent += octets
             self.send_unsent()
+        clock = self.service.clock
         while self.unsent is not None and len(self.unsent) > self.service.buffer_response:
-            queued = self.queued()
-            if not self._wait(WRITABLE, self.service.write_timeout) and self.queued() >= queued:
+            ready = self._wait(WRITABLE, self.take_by - clock())
+            if not ready and not self.keeps_up(max(self.take_by, clock())):
                 raise ClientDisconnected("the client did not read the response in time")
             self.send_unsent()
 
@@ -84,24 +106,57 @@ class Stream:
             service.progress()
             return octets
 
-    def send_unsent(self) -> int:
-        """Send what waits, as far as the kernel takes it. Returns the number of octets.
+    def leave(self, octets: bytes, region: Region) -> None:
+        """Leave ``octets``, and then those of ``region``, to ``send_unsent``."""
+        if self.unsent is None:
+            self._lag(octets)
+        else:
+            self.unsent += octets
+        self.region = region
+        # The kernel knows nothing of what encrypts on top of a socket.
+        region.copied = type(self.socket) is not socket.socket
 
-        Does not block. Raises ClientDisconnected.
+    def send_unsent(self) -> None:
+        """Send what waits, as far as the kernel takes it, but so much that others have their turn.
+
+        Does not block, unless a file has to be read from its disk. Raises ClientDisconnected,
+        FileFailed.
         """
-        assert self.unsent is not None
+        unsent, region = self.unsent, self.region
+        assert unsent is not None
+        if region is not None and not region.length:
+            region = None
+        self.keeps_up(self.service.clock())
         try:
-            with memoryview(self.unsent) as view:
-                sent = self.socket.send(view[:_SEND])
+            if region is not None and region.copied and not unsent:
+                unsent += _read(region)
+            if unsent:
+                more = region is not None and not region.copied
+                with memoryview(unsent) as view:
+                    sent = self.socket.send(view[:_SEND], socket.MSG_MORE if more else 0)
+                del unsent[:sent]
+            if region is not None and not region.copied and not unsent:
+                self._send_region(region)
         except BlockingIOError:
-            return 0
+            pass
         except OSError as error:
             raise ClientDisconnected(str(error)) from None
-        if sent == len(self.unsent):
-            self.unsent = None
+        if unsent or (region is not None and region.length):
+            self._queued = self.queued()
         else:
-            del self.unsent[:sent]
-        return sent
+            self.unsent = None
+
+    def keeps_up(self, now: float) -> bool:
+        """Whether the client takes what waits for it: each octet puts ``take_by`` off by what it
+        may take at the least rate, up to the whole `write_timeout`."""
+        queued = self.queued()
+        latest = now + self.service.write_timeout
+        if queued:
+            self.take_by = min(latest, self.take_by + (self._queued - queued) / _MIN_RATE)
+        else:
+            self.take_by = latest  # it waits for us, who were busy
+        self._queued = queued
+        return self.take_by > now
 
     def queued(self) -> int:
         """Octets that the kernel has and the client has not acknowledged.
@@ -111,6 +166,27 @@ class Stream:
         """
         octets = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(octets, sys.byteorder)
+
+    def _lag(self, octets: bytes | memoryview) -> None:
+        """These are the first that the client does not take at once."""
+        self.unsent = bytearray(octets)
+        self.take_by = self.service.clock() + self.service.write_timeout
+        self._queued = self.queued()
+
+    def _send_region(self, region: Region) -> None:
+        """Have the kernel send of the file. Raises OSError, FileFailed."""
+        try:
+            sent = os.sendfile(
+                self.socket.fileno(), region.fd, region.offset, min(region.length, _SEND)
+            )
+        except (BlockingIOError, ConnectionError):
+            raise  # of the socket, for sure
+        except OSError:
+            # The disk has failed, or the two cannot be connected (EINVAL): that does not say which
+            # of them it is. To read and to send, one after the other, does.
+            region.copied = True
+            return
+        _advance(region, sent)
 
     def _wait(self, events: int, timeout: float) -> bool:
         """Wait for the client, in the middle of a call. The client's time is not the call's."""
@@ -122,3 +198,20 @@ class Stream:
         ready = poll.poll(timeout * 1000)
         service.progress()
         return bool(ready)
+
+
+def _read(region: Region) -> bytes:
+    """Some of a region that the kernel cannot send by itself. Raises FileFailed."""
+    try:
+        octets = os.pread(region.fd, min(region.length, RECV), region.offset)
+    except OSError as error:
+        raise FileFailed(f"cannot be read: {error.strerror}") from None
+    _advance(region, len(octets))
+    return octets
+
+
+def _advance(region: Region, octets: int) -> None:
+    if not octets:
+        raise FileFailed(f"has become shorter by {region.length} or more octets")
+    region.offset += octets
+    region.length -= octets

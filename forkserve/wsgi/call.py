@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from forkserve.http.errors import InvalidResponse
+from forkserve.wsgi.file_wrapper import FileWrapper
 
 Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -93,6 +94,11 @@ class Sink(ABC):
         """Send the whole body, which may be empty."""
 
     @abstractmethod
+    def send_file(self, wrapper: FileWrapper) -> bool:
+        """Send the rest of a file as the whole body, perhaps later. True: the sink closes
+        ``wrapper``, when that is done or has failed. False: it is to be iterated."""
+
+    @abstractmethod
     def finish(self) -> None:
         """The body is complete."""
 
@@ -101,8 +107,8 @@ def run_app(app: Application, environ: Environ, sink: Sink) -> None:
     """Call ``app`` and send what it answers to ``sink``.
 
     Whatever happens, ``close`` of what it returned is called exactly once, after the response is
-    finished or has failed. Raises what the application raises, and InvalidResponse for an answer
-    that breaks the contract.
+    finished or has failed: of a file that was left to ``sink``, by that, later. Raises what the
+    application raises, and InvalidResponse for an answer that breaks the contract.
     """
     blocks = app(environ, sink.start_response)
     stage = sink.stage
@@ -115,21 +121,30 @@ def run_app(app: Application, environ: Environ, sink: Sink) -> None:
             raise InvalidResponse(_NOT_STARTED)
         sink.send_only(block)
         return
+    left = False
     try:
-        for block in blocks:
-            sink.write(block)
-            if sink.stage is FINISHED:
-                break  # no body after HEAD, or as much as was announced: the rest may have no end
-        if sink.stage is COMMITTED:
-            sink.finish()
-        elif sink.stage is STARTED:
-            sink.send_only(b"")
-        elif sink.stage is NEW:
-            raise InvalidResponse(_NOT_STARTED)
+        # The very wrapper: what another layer has put around it may change what is in it.
+        if type(blocks) is FileWrapper and stage is STARTED:
+            left = sink.send_file(blocks)
+        if not left:
+            _send_blocks(blocks, sink)
     finally:
-        close = getattr(blocks, "close", None)
+        close = None if left else getattr(blocks, "close", None)
         if close is not None:
             close()
+
+
+def _send_blocks(blocks: Iterable[bytes], sink: Sink) -> None:
+    for block in blocks:
+        sink.write(block)
+        if sink.stage is FINISHED:
+            break  # no body after HEAD, or as much as was announced: the rest may have no end
+    if sink.stage is COMMITTED:
+        sink.finish()
+    elif sink.stage is STARTED:
+        sink.send_only(b"")
+    elif sink.stage is NEW:
+        raise InvalidResponse(_NOT_STARTED)
 
 
 def _as_bytes(block: object) -> bytes:

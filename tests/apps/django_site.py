@@ -5,7 +5,7 @@ import hashlib
 import django
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
 settings.configure(
@@ -36,10 +36,15 @@ def form(request):
     return JsonResponse({"name": request.POST["name"], "size": file.size})
 
 
+def file(request):
+    return FileResponse(open(request.GET["path"], "rb"))
+
+
 urlpatterns = [
     path("", index),
     path("stream", stream),
     path("upload", upload),
     path("form", form),
+    path("file", file),
 ]
 application = get_wsgi_application()

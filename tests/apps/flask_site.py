@@ -3,7 +3,7 @@
 import csv
 import io
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, request, send_file
 
 app = Flask(__name__)
 
@@ -47,3 +47,8 @@ def breaks():
         raise RuntimeError("failed on purpose")
 
     return Response(blocks())
+
+
+@app.get("/file")
+def file():
+    return send_file(request.args["path"], mimetype="application/octet-stream")

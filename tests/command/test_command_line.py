@@ -322,6 +322,22 @@ def test_the_order_of_the_sources(tmp_path: Path) -> None:
     assert workers("-w", "5", WEB_CONCURRENCY="3", FORKSERVE_WORKERS="4") == 5
 
 
+def test_a_flag_in_each_source(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    config.write_text('app = "plain"\nserver_header = false\n')
+
+    def line(*arguments: str, **env: str) -> str:
+        text = run("-c", str(config), "--print-config", *arguments, env=env).stdout
+        return next(line for line in text.splitlines() if line.startswith("server_header"))
+
+    assert line() == f"server_header = false  # {config}"
+    assert line(FORKSERVE_SERVER_HEADER="yes") == "server_header = true  # FORKSERVE_SERVER_HEADER"
+    assert line("--server-header") == "server_header = true  # --server-header"
+    assert line("--no-server-header", FORKSERVE_SERVER_HEADER="1") == (
+        "server_header = false  # --no-server-header"
+    )
+
+
 def test_port_changes_the_default_bind_only(tmp_path: Path) -> None:
     def bind(*arguments: str) -> list[str]:
         text = run("--print-config", *arguments, "plain", env={"PORT": "8099"}).stdout

@@ -3,9 +3,10 @@
 import pytest
 
 from forkserve.http.errors import InvalidResponse
-from forkserve.http.response import ResponseEncoder
+from forkserve.http.response import ResponseEncoder, early_hints, own_lines
 
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+OWN = own_lines(DATE, server=True)
 Headers = list[tuple[str, str]]
 
 
@@ -21,7 +22,7 @@ def encode(
     """(lines of the head without Server and Date, octets of the body, the encoder)."""
     encoder = ResponseEncoder(method, minor, persist)
     encoder.start(status, headers)
-    octets = encoder.head(DATE) + b"".join(encoder.block(block) for block in blocks)
+    octets = encoder.head(OWN) + b"".join(encoder.block(block) for block in blocks)
     octets += encoder.end()
     head, _, body = octets.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -114,7 +115,7 @@ def test_a_lone_block_has_a_known_length(
 ) -> None:
     encoder = ResponseEncoder(method, 1, True)
     encoder.start(status, [])
-    octets = encoder.only(DATE, block)
+    octets = encoder.only(OWN, block)
     head, _, body = octets.partition(b"\r\n\r\n")
     assert [item for item in head.split(b"\r\n") if item.startswith(b"Content-L")] == (
         [] if line is None else [line]
@@ -127,7 +128,7 @@ def test_a_lone_block_of_another_length_than_announced() -> None:
     for length, sent in ((3, b"hel"), (7, b"hello")):
         encoder = ResponseEncoder("GET", 1, True)
         encoder.start("200 OK", [("Content-Length", str(length))])
-        assert encoder.only(DATE, b"hello").endswith(b"\r\n\r\n" + sent)
+        assert encoder.only(OWN, b"hello").endswith(b"\r\n\r\n" + sent)
         assert (encoder.missing, encoder.excess) == (max(0, length - 5), max(0, 5 - length))
         assert encoder.persist == (length <= 5)
 
@@ -147,7 +148,7 @@ def test_a_lone_block_that_is_too_short_announces_the_close(
 ) -> None:
     encoder = ResponseEncoder(method, 1, True)
     encoder.start(status, [("Content-Length", str(length))])
-    head = encoder.only(DATE, b"hello").partition(b"\r\n\r\n")[0]
+    head = encoder.only(OWN, b"hello").partition(b"\r\n\r\n")[0]
     assert (b"Connection: close" not in head.split(b"\r\n")) == encoder.persist == persist
     assert b"Content-Length: %d" % length in head
 
@@ -171,13 +172,87 @@ def test_what_can_take_no_more_of_a_body_is_sated(
     assert encoder.sated == sated
 
 
-def test_date_and_server_of_the_application_win() -> None:
+@pytest.mark.parametrize("server", [True, False])
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ([], ["Server", "Date"]),
+        ([("DATE", "then")], ["Server"]),
+        ([("server", "mine")], ["Date"]),
+        ([("server", "mine"), ("Date", "then")], []),
+        ([("server", "mine"), ("Server", "and mine"), ("Date", "then")], []),
+    ],
+)
+def test_date_and_server_unless_the_application_sends_them(
+    headers: Headers, own: list[str], server: bool
+) -> None:
     encoder = ResponseEncoder("GET", 1, True)
-    encoder.start("200 OK", [("DATE", "then"), ("server", "mine")])
-    octets = encoder.head(DATE)
-    assert octets.count(b"ate:") + octets.count(b"DATE:") == 1
-    assert b"DATE: then\r\nserver: mine\r\n" in octets
-    assert b"forkserve" not in octets
+    encoder.start("200 OK", [*headers, ("Content-Length", "0")])
+    expected = "HTTP/1.1 200 OK\r\n"
+    expected += "".join(f"{name}: {value}\r\n" for name, value in headers)
+    expected += "Content-Length: 0\r\n"
+    if "Server" in own and server:
+        expected += "Server: forkserve\r\n"
+    if "Date" in own:
+        expected += DATE.decode()
+    assert encoder.head(own_lines(DATE, server=server)).decode() == expected + "\r\n"
+
+
+# ---- a body that somebody else sends
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length", "known", "sent", "missing", "excess"),
+    [
+        ("GET", "200 OK", None, 10, 10, 0, 0),
+        ("GET", "200 OK", "10", 10, 10, 0, 0),
+        ("GET", "200 OK", "7", 10, 7, 0, 3),
+        ("GET", "200 OK", "12", 10, 10, 2, 0),
+        ("GET", "200 OK", "0", 10, 0, 0, 10),
+        ("HEAD", "200 OK", None, 10, 0, 0, 0),
+        ("GET", "204 No Content", None, 10, 0, 0, 0),
+        ("GET", "304 Not Modified", "7", 10, 0, 0, 0),
+    ],
+)
+def test_a_part_that_is_sent_by_somebody_else(
+    method: str, status: str, length: str | None, known: int, sent: int, missing: int, excess: int
+) -> None:
+    encoder = ResponseEncoder(method, 1, True)
+    encoder.start(status, [] if length is None else [("Content-Length", length)])
+    head = encoder.head(OWN, known)
+    assert encoder.part(known) == encoder.body_octets == sent
+    assert (encoder.missing, encoder.excess) == (missing, excess)
+    assert encoder.end() == b""
+    assert (b"Connection: close\r\n" in head) == (not encoder.persist) == (missing > 0)
+    assert (b"Content-Length: %d\r\n" % int(length or known) in head) == ("204" not in status)
+    assert b"chunked" not in head
+
+
+# ---- 103
+
+
+def test_early_hints() -> None:
+    fields = [("Link", "</a.css>; rel=preload"), ("Link", "</\xe9>"), ["X", ""]]
+    assert early_hints(fields) == (  # type: ignore[arg-type]
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </\xe9>\r\nX: \r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Content-Length", "TRANSFER-ENCODING", "Connection", "Keep-Alive", "Upgrade", "Trailer"],
+)
+def test_early_hints_say_nothing_of_framing_and_connection(name: str) -> None:
+    assert early_hints([(name, "5")]) == early_hints([]) == b""
+    assert name.encode() not in early_hints([("X", "y"), (name, "5")])
+
+
+@pytest.mark.parametrize(
+    "header", [("X", "a\r\nY: b"), ("X", "\u20ac"), ("X", None), (b"X", "a"), ("", "a"), "ab", None]
+)
+def test_early_hints_are_checked_like_any_header(header: tuple[str, str]) -> None:
+    with pytest.raises(InvalidResponse):
+        early_hints([("A", "b"), header])
 
 
 def test_fields_that_are_the_servers_to_send_are_dropped() -> None:
@@ -197,7 +272,7 @@ def test_a_second_start_replaces_the_first() -> None:
     encoder = ResponseEncoder("GET", 1, True)
     encoder.start("200 OK", [("Content-Length", "5"), ("X", "y"), ("Date", "then")])
     encoder.start("500 Oops", [("Z", "z")])
-    octets = encoder.head(DATE)
+    octets = encoder.head(OWN)
     assert octets.startswith(b"HTTP/1.1 500 Oops\r\nZ: z\r\nTransfer-Encoding: chunked\r\n")
     assert DATE in octets
 
@@ -247,7 +322,7 @@ def test_headers_that_are_refused(header: tuple[str, str]) -> None:
             encoder.start("200 OK", headers)
         assert encoder.code == 0
         encoder.start("500 Sorry", [])
-        assert encoder.head(DATE).startswith(b"HTTP/1.1 500 Sorry\r\n")
+        assert encoder.head(OWN).startswith(b"HTTP/1.1 500 Sorry\r\n")
 
 
 def test_differing_lengths_are_refused() -> None:

@@ -51,6 +51,9 @@ def test_defaults() -> None:
         ("app", "a.b:c.d()", "a.b:c.d()"), ("forwarded_allow_ips", "none", ("none",)),
         ("forwarded_allow_ips", "unix, *", ("unix", "*")), ("forwarded_allow_ips", [], ()),
         ("forwarded_allow_ips", ["10.0.0.0/8,::1", "192.0.2.7"], (ip_network("10.0.0.0/8"), ip_network("::1"), ip_network("192.0.2.7"))),
+        ("server_header", "1", True), ("server_header", "true", True), ("server_header", "YES", True),
+        ("server_header", "0", False), ("server_header", "False", False), ("server_header", "no", False),
+        ("server_header", True, True), ("server_header", False, False), ("server_header", 0, False),
     ],
 )  # fmt: skip
 def test_values(name: str, text: Any, value: object) -> None:
@@ -78,6 +81,8 @@ def test_values(name: str, text: Any, value: object) -> None:
         ("forwarded_allow_ips", "localhost", "'localhost' is no address and no network"),
         ("forwarded_allow_ips", "10.0.0.1/8", "write 10.0.0.1 or 10.0.0.0/8"), ("forwarded_allow_ips", "", "is empty"),
         ("forwarded_allow_ips", ["::1,"], "is empty"), ("forwarded_allow_ips", True, "is no address"),
+        ("server_header", "", "neither true nor false"), ("server_header", "on", "neither true nor false"),
+        ("server_header", 2, "neither true nor false"), ("server_header", [True], "one number or one text"),
         ("name", "a\0b", "NUL"), ("group", "no-such-group", "is no group"),
     ],
 )  # fmt: skip

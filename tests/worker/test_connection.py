@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.worker.connection import Connection
 from forkserve.worker.state import State
 from tests.worker.peer import GET, Peer, hello, tcp_pair, whole
 
@@ -19,8 +20,8 @@ def test_a_request_is_answered_and_the_connection_is_idle() -> None:
     peer.send(GET)
     response = peer.read()
     assert response.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert response.endswith(b"Content-Length: 5\r\nServer: forkserve\r\n" +
-                             peer.service.date_line(0) + b"\r\nhello")  # fmt: skip
+    assert response.endswith(b"Content-Length: 5\r\n" +
+                             peer.service.own_lines(0)[0] + b"\r\nhello")  # fmt: skip
     assert peer.state is State.IDLE
     assert peer.connection.deadline == peer.clock.now + 75.0
 
@@ -336,24 +337,100 @@ def test_a_reader_that_stops_is_cut_off_without_a_line_in_the_log() -> None:
     assert peer.log.lines == []
 
 
-def test_who_reads_too_little_to_make_room_is_not_taken_for_one_that_stopped() -> None:
+def take(client: socket.socket, connection: Connection, octets: int) -> int:
+    """Read until the kernel of the server knows that ``octets`` more were taken. How many it is."""
+    queued = connection.queued()
+    while (taken := queued - connection.queued()) < octets:
+        select.select([client], [], [])
+        client.recv(4096)
+    return taken
+
+
+def slow_reader() -> tuple[Peer, socket.socket, Connection]:
+    """One for whom the kernel has no room, and will have none soon."""
     client, server = tcp_pair(8192, 1 << 18)
     peer = Peer(big, ends=(client, server))
     peer.send(GET, run=False)
     peer.run_to(State.FLUSH)
+    return peer, client, peer.connection
+
+
+def test_who_reads_too_little_to_make_room_is_not_taken_for_one_that_stopped() -> None:
+    peer, client, connection = slow_reader()
     writable = select.poll()
-    writable.register(server, select.POLLOUT)
-    connection = peer.connection
+    writable.register(connection.socket, select.POLLOUT)
     for _ in range(3):
-        queued = connection.queued()
-        while connection.queued() == queued:
-            select.select([client], [], [])
-            client.recv(4096)
+        take(client, connection, 500 * 30)
         assert writable.poll(0) == []
         peer.clock.now = connection.deadline
         connection.expire(peer.clock.now)
         assert peer.state is State.FLUSH
         assert connection.deadline == peer.clock.now + 30.0
+
+
+def test_who_reads_less_than_500_octets_a_second_is_cut_off() -> None:
+    peer, client, connection = slow_reader()
+    taken = 0
+    while peer.state is State.FLUSH:
+        more = take(client, connection, 1)
+        taken += more
+        peer.wait(more / 250)
+    assert 500 * 30 <= taken <= 500 * 30 + 2 * more  # which the first 30 seconds have waited for
+    assert peer.log.lines == []
+    assert len(peer.accesses.seen) == 1
+
+
+def test_a_fast_start_makes_no_drip_last_longer() -> None:
+    peer, client, connection = slow_reader()
+    for _ in range(10):
+        take(client, connection, 15_000)
+        peer.clock.now += 0.1
+        connection.expire(peer.clock.now)
+    assert connection.deadline == peer.clock.now + 30.0
+    peer.wait(30.0)
+    assert peer.state is State.CLOSED
+
+
+def test_who_has_taken_all_waits_for_us_and_is_not_slow() -> None:
+    """As after a long call of somebody else's."""
+    peer = Peer(big)
+    peer.send(GET)
+    assert peer.state is State.FLUSH
+    peer.read()
+    peer.clock.now += 600.0
+    peer.step()
+    assert peer.connection.deadline == peer.clock.now + 30.0
+    peer.clock.now += 600.0
+    peer.step()
+    assert peer.connection.deadline < peer.clock.now
+
+
+def test_a_stream_to_who_reads_too_slowly_is_given_up_in_the_call() -> None:
+    client, server = tcp_pair(8192, 1 << 18)
+    closed = []
+
+    def clock() -> float:
+        # A round of the call's waiting takes a minute, in which the client takes a little.
+        if connection.unsent is not None and peer.row.read() is not None:
+            take(client, connection, 1)
+            peer.clock.now += 60.0
+        return peer.clock.now
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield BIG
+        finally:
+            closed.append(1)
+
+    peer = Peer(app, ends=(client, server))
+    connection = peer.connection
+    peer.service.clock = clock
+    peer.send(GET, run=False)
+    peer.run_to(State.CLOSED)
+    assert closed == [1]
+    assert peer.log.lines == []
 
 
 def test_who_stops_reading_is_cut_off_with_a_reset() -> None:

@@ -1,5 +1,7 @@
 """What applications do, and what of it reaches the client."""
 
+import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from forkserve.http.errors import InvalidResponse
 from forkserve.ops.scoreboard import Call
 from forkserve.worker.state import State
-from tests.worker.peer import GET, HEAD, Peer, statuses, streaming
+from tests.worker.peer import GET, HEAD, Peer, statuses, streaming, tcp_pair
 
 
 def test_each_block_is_a_chunk_and_leaves_at_once() -> None:
@@ -26,8 +28,8 @@ def test_each_block_is_a_chunk_and_leaves_at_once() -> None:
     peer = Peer(streaming(blocks()))
     peer.send(GET)
     assert seen[0] == b""
-    assert seen[1].endswith(b"Transfer-Encoding: chunked\r\nServer: forkserve\r\n" +
-                            peer.service.date_line(0) + b"\r\n3\r\none\r\n")  # fmt: skip
+    assert seen[1].endswith(b"Transfer-Encoding: chunked\r\n" +
+                            peer.service.own_lines(0)[0] + b"\r\n3\r\none\r\n")  # fmt: skip
     assert seen[2:] == [b"3\r\ntwo\r\n"]
     assert peer.read() == b"0\r\n\r\n"
     assert peer.state is State.IDLE
@@ -303,3 +305,219 @@ def test_a_block_that_was_written_and_one_that_is_returned_make_one_response() -
     assert response.endswith(b"\r\n\r\n")
     peer.send(GET)
     assert peer.body() == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+# ---- 103
+
+
+HINT = ("Link", "</style.css>; rel=preload; as=style")
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n"
+GET_1_0 = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_", [GET, HEAD, GET_1_0])
+def test_early_hints_leave_at_once_and_not_in_http_1_0(request_: bytes) -> None:
+    seen = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        for _ in range(2):
+            environ["wsgi.early_hints"]([HINT])
+            seen.append(peer.read())
+        start_response("200 OK", [HINT])
+        environ["wsgi.early_hints"]([HINT])
+        seen.append(peer.read())
+        return [b"hello"]
+
+    peer = Peer(app)
+    peer.send(request_)
+    assert seen == [b"" if request_ is GET_1_0 else EARLY] * 3
+    assert statuses(peer.read()) == [200]
+    assert peer.state is State.IDLE
+    assert peer.accesses.seen[0].status == 200
+
+
+def test_there_are_no_early_hints_after_the_head() -> None:
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        kept.append(environ["wsgi.early_hints"])
+        start_response("200 OK", [("Content-Length", "2")])
+        yield b"a"
+        kept[-1]([HINT])
+        yield b"b"
+        kept[-1]([HINT])
+
+    peer = Peer(app)
+    peer.send(GET)
+    assert peer.body() == b"ab"
+    kept[0]([HINT])
+    peer.send(GET, run=False)
+    peer.connection.readable(peer.clock.now)
+    kept[0]([HINT])
+    assert peer.body() == b"ab"
+
+
+@pytest.mark.parametrize("headers", [[("X", "a\r\nSet-Cookie: b")], [("X", None)], ["ab"], 5])
+def test_early_hints_that_cannot_be_sent_are_an_error_in_the_application(headers: Any) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["wsgi.early_hints"](headers)
+        raise AssertionError
+
+    peer = Peer(app)
+    peer.send(GET)
+    assert peer.statuses() == [500]
+    assert len(peer.log.lines) == 1
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_what_a_request_has_held_is_free_when_it_is_over(logged: bool) -> None:
+    """Without the garbage collector, which would have to look for it."""
+    import gc
+    import weakref
+
+    class Held:
+        pass
+
+    held: list[Any] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["test.held"] = Held()
+        held.append(weakref.ref(environ["test.held"]))
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    peer = Peer(app)
+    if not logged:
+        peer.service.access_log = None
+    gc.disable()
+    try:
+        peer.send(GET)
+        assert len(peer.accesses.seen) == logged
+        peer.accesses.seen.clear()
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
+# ---- Server and Date
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_server_and_date_are_made_once_a_second(server: bool) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    peer = Peer(app, server_header=server)
+    peer.send(GET)
+    head = peer.read()
+    assert (b"\r\nServer: forkserve\r\n" in head) == server
+    assert head.count(b"\r\nDate: ") == 1
+    lines = peer.service.own_lines(peer.clock.now + 0.9)
+    assert peer.service.own_lines(peer.clock.now) is lines
+    assert peer.service.own_lines(peer.clock.now + 1.0) is not lines
+
+
+def test_a_stream_ends_with_its_client_however_that_goes() -> None:
+    """By a reset here; and the block after the one that was refused is not asked for."""
+    given, closed = [], []
+
+    def blocks() -> Iterator[bytes]:
+        try:
+            for number in range(1000):
+                given.append(number)
+                yield b"x" * 1000
+                if number == 2:
+                    linger = struct.pack("ii", 1, 0)
+                    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    peer.socket.close()
+        finally:
+            closed.append(1)
+
+    peer = Peer(streaming(blocks()), ends=tcp_pair(65536, 65536))
+    peer.send(GET, run=False)
+    peer.run_to(State.CLOSED)
+    assert 4 <= len(given) < 1000
+    assert closed == [1]
+    assert len(peer.accesses.seen) == 1
+    assert peer.log.lines == []
+
+
+# ---- where there is no body, whatever the application does
+
+
+def returned(environ: Any, start_response: Any) -> list[bytes]:
+    return [b"body"]
+
+
+def in_blocks(environ: Any, start_response: Any) -> Iterator[bytes]:
+    return iter([b"bo", b"dy"])
+
+
+def written(environ: Any, start_response: Any) -> list[bytes]:
+    start_response(b"body")
+    return []
+
+
+def nothing(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize("answer", [returned, in_blocks, written, nothing])
+@pytest.mark.parametrize(
+    "headers", [[], [("Content-Length", "4")], [("Transfer-Encoding", "chunked")]]
+)
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (HEAD, "200 OK"), (HEAD, "404 Not Found"), (HEAD, "204 No Content"),
+        (GET, "204 No Content"), (GET, "304 Not Modified"),
+        (GET_1_0, "204 No Content"), (GET_1_0, "304 Not Modified"),
+    ],
+)  # fmt: skip
+def test_there_is_no_body_whatever_the_application_does(
+    request_: bytes, status: str, headers: Any, answer: Any
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        return answer(environ, start_response(status, headers))
+
+    peer = Peer(app)
+    peer.send(request_ + request_)
+    octets = peer.read()
+    assert statuses(octets) == [int(status[:3])] * 2
+    assert octets.count(b"\r\n\r\n") == 2
+    assert octets.endswith(b"\r\n\r\n")
+    assert b"Transfer-Encoding" not in octets
+    if status.startswith("204"):
+        assert b"Content-Length" not in octets
+    elif headers == [("Content-Length", "4")]:
+        assert octets.count(b"Content-Length: 4\r\n") == 2
+    else:
+        assert b"Content-Length: 0" not in octets  # which GET would not have had
+    assert peer.state is State.IDLE
+    assert not [line for line in peer.log.lines if "hop-by-hop" not in line]
+
+
+def test_the_application_is_not_asked_for_a_tunnel() -> None:
+    called = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        called.append(environ["REQUEST_METHOD"])
+        start_response("200 OK", [])
+        return []
+
+    peer = Peer(app)
+    peer.send(b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n")
+    assert peer.statuses() == [501]
+    assert (called, peer.state) == ([], State.LINGER)
+
+
+@pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints"])
+def test_an_interim_status_is_no_response(status: str) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response(status, [])
+        return []
+
+    peer = Peer(app)
+    peer.send(GET)
+    assert peer.statuses() == [500]

@@ -1,5 +1,6 @@
 """The contract of PEP 3333, on a sink that only writes down what it is told."""
 
+import io
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +14,13 @@ from forkserve.wsgi.file_wrapper import FileWrapper
 
 
 class Record(Sink):
-    """``room``: blocks that fit into what was announced; 0 after HEAD, or with a 204."""
+    """``room``: blocks that fit into what was announced; 0 after HEAD, or with a 204.
 
-    def __init__(self, room: int | None = None) -> None:
+    ``takes_files``: what ``send_file`` answers."""
+
+    def __init__(self, room: int | None = None, *, takes_files: bool = False) -> None:
         super().__init__()
+        self.takes_files = takes_files
         self.events: list[Any] = []
         self.room = room
 
@@ -40,6 +44,11 @@ class Record(Sink):
         assert self.stage is STARTED
         self.stage = FINISHED
         self.events.append(("only", block))
+
+    def send_file(self, wrapper: FileWrapper) -> bool:
+        assert self.stage is STARTED
+        self.events.append("file")
+        return self.takes_files
 
     def finish(self) -> None:
         assert self.stage is COMMITTED
@@ -283,19 +292,76 @@ def test_a_write_after_the_end_is_dropped(blocks: Any) -> None:
     assert record.stage is FINISHED
 
 
-def test_the_file_wrapper() -> None:
-    import io
+# ---- wsgi.file_wrapper
 
-    file = io.BytesIO(b"0123456789")
-    file.seek(2)
-    wrapper = FileWrapper(file, 3)
-    assert list(wrapper) == [b"234", b"567", b"89"]
-    wrapper.close()
-    assert file.closed
 
-    class Bare:
-        def read(self, size: int) -> bytes:
-            return b""
+class File(io.BytesIO):
+    """A file that counts how often it is closed."""
 
-    assert list(FileWrapper(Bare())) == []
-    assert not hasattr(FileWrapper(Bare()), "close")
+    closings = 0
+
+    def close(self) -> None:
+        self.closings += 1
+
+
+def answer_file(wrap: Any = FileWrapper, *, write: bytes = b"") -> tuple[File, Any]:
+    file = File(b"content")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])(write)
+        return wrap(file)
+
+    return file, app
+
+
+def test_a_file_is_left_to_the_sink_with_its_close() -> None:
+    record = Record(takes_files=True)
+    file, app = answer_file()
+    run_app(app, {}, record)
+    assert (record.events, file.closings) == (["200 OK", "file"], 0)
+
+
+def test_a_file_that_the_sink_does_not_take_is_iterated() -> None:
+    file, app = answer_file()
+    assert run(app) == ["200 OK", "file", b"content", "end"]
+    assert file.closings == 1
+
+
+class Special(FileWrapper):
+    """It may iterate something else."""
+
+
+@pytest.mark.parametrize("wrap", [Special, lambda file: map(bytes.upper, FileWrapper(file))])
+def test_only_the_very_wrapper_is_a_file(wrap: Any) -> None:
+    record = Record(takes_files=True)
+    _, app = answer_file(wrap)
+    run_app(app, {}, record)
+    assert "file" not in record.events
+    assert "end" in record.events
+
+
+def test_a_file_behind_a_write_is_iterated() -> None:
+    record = Record(takes_files=True)
+    file, app = answer_file(write=b"before")
+    run_app(app, {}, record)
+    assert record.events == ["200 OK", b"before", b"content", "end"]
+    assert file.closings == 1
+
+
+def test_a_file_without_a_start_is_refused_and_closed() -> None:
+    record = Record(takes_files=True)
+    file = File(b"content")
+    with pytest.raises(InvalidResponse, match="did not call start_response"):
+        run_app(lambda environ, start_response: FileWrapper(file), {}, record)
+    assert file.closings == 1
+
+
+def test_a_file_at_which_the_sink_fails_is_closed() -> None:
+    class Broken(Record):
+        def send_file(self, wrapper: FileWrapper) -> bool:
+            raise OSError("gone")
+
+    file, app = answer_file()
+    with pytest.raises(OSError, match="gone"):
+        run_app(app, {}, Broken())
+    assert file.closings == 1
