@@ -15,6 +15,7 @@ from forkserve import __version__
 from forkserve.apploader import load_application
 from forkserve.check import check
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
+from forkserve.master.generation import load_tls
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Seat
 from forkserve.net.address import FdAddress
@@ -204,6 +205,7 @@ def _enter_worker(seat: Seat) -> int:
         channel=seat.channel,
         error_file=generation.error_file,
         access_file=generation.access_file,
+        tls=generation.tls,
         master=seat.master,
     )
 
@@ -215,5 +217,6 @@ def _check(settings: Settings) -> None:
         prepare_process(settings)
         load_application(settings.app)
 
+    load_tls(settings)
     check(settings, load)
     click.echo(f"the settings are sound, and the application {settings.app} loads")

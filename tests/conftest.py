@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -34,3 +35,10 @@ def need(program: str) -> str:
             pytest.fail(f"{program} is not installed, and CI must not skip what needs it")
         pytest.skip(f"{program} is not installed")
     return path
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -15,9 +15,12 @@ from forkserve.http.errors import ProtocolError
 
 
 class Limits:
-    """How much of a head is accepted, in octets, and how many fields."""
+    """How much of a head is accepted, in octets, and how many fields.
 
-    __slots__ = ("field_size", "fields", "head", "request_line", "short")
+    ``scheme``: that of an absolute target, "https" on connections with TLS.
+    """
+
+    __slots__ = ("field_size", "fields", "head", "request_line", "scheme", "short")
 
     def __init__(
         self,
@@ -25,7 +28,9 @@ class Limits:
         fields: int = 100,
         field_size: int = 8190,
         head: int = 65536,
+        scheme: str = "http",
     ) -> None:
+        self.scheme = scheme
         self.request_line = request_line
         self.fields = fields
         self.field_size = field_size
@@ -245,7 +250,7 @@ def _parse_carefully(buffer: bytes, start: int, limits: Limits) -> Head | None:
         _check_limits(count, line, octets, limits)
         octets += len(line) + 2
         if request is None:
-            request = _request_line(line)
+            request = _request_line(line, limits.scheme)
             continue
         if (field := field_line(line)) is not None:
             name, value = field
@@ -285,7 +290,7 @@ def _check_limits(count: int, line: str, octets: int, limits: Limits) -> None:
         raise ProtocolError(status, f"{what} longer than the limit")
 
 
-def _request_line(line: str) -> tuple[str, str, str, str, int, str | None]:
+def _request_line(line: str, own_scheme: str) -> tuple[str, str, str, str, int, str | None]:
     """Parse any valid request line: (method, target, path, query, minor, authority or None).
 
     Raises ProtocolError (400, 421, 501, 505).
@@ -311,21 +316,22 @@ def _request_line(line: str) -> tuple[str, str, str, str, int, str | None]:
         return method, target, path, query, minor, None
     if match := grammar.absolute_form(target):
         scheme, authority, path, query = match.groups("")
-        _check_authority(scheme.lower(), authority)
+        _check_authority(scheme.lower(), own_scheme, authority)
         # RFC 9112 section 3.2.4: OPTIONS with neither path nor query asks about the server.
         nothing = "*" if method == "OPTIONS" and target.endswith(authority) else "/"
         return method, target, path or nothing, query, minor, authority
     raise ProtocolError(400, "the request target is malformed or does not fit the method")
 
 
-def _check_authority(scheme: str, authority: str) -> None:
+def _check_authority(scheme: str, own_scheme: str, authority: str) -> None:
     """Check what an absolute request target says before its path. Raises ProtocolError."""
-    if scheme == "https":
+    if scheme not in ("http", "https"):
+        raise ProtocolError(400, "the request target has a scheme other than http and https")
+    if scheme != own_scheme:
         # RFC 9110 section 7.4: a request for an https resource MUST be rejected unless it came
-        # over a connection that is secured for it.
-        raise ProtocolError(421, "an https target on a connection that is not secured")
-    if scheme != "http":
-        raise ProtocolError(400, "the request target has a scheme other than http")
+        # over a connection that is secured for it. An http resource is not to be found here
+        # either: ``wsgi.url_scheme`` would give it another URI (section 4.2.2).
+        raise ProtocolError(421, "the scheme of the request target is not that of the connection")
     if "@" in authority:
         # RFC 9110 section 4.2.4: userinfo in a target is there to deceive.
         raise ProtocolError(400, "the request target holds userinfo")

@@ -8,12 +8,16 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from forkserve.errors import ForkserveError, why_not
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, open_listeners
 from forkserve.ops.logs import LogFile
 from forkserve.settings import Settings
+
+if TYPE_CHECKING:
+    import ssl
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Generation:
     listeners: Sequence[Listener]
     error_file: LogFile
     access_file: LogFile | None
+    tls: "ssl.SSLContext | None" = None
 
 
 def open_generation(
@@ -38,6 +43,7 @@ def open_generation(
     ``inherited`` sockets take the place of `bind`. Raises ForkserveError, with nothing left open
     that was not open before.
     """
+    tls = load_tls(settings)
     with ExitStack() as opened:
         error_file = _log_file(settings, settings.error_logfile, 2, current, opened)
         access_file = None
@@ -47,7 +53,26 @@ def open_generation(
             inherited or settings.bind, settings.backlog, current.listeners if current else ()
         )
         opened.pop_all()
-    return Generation(number, settings, listeners, error_file, access_file)
+    return Generation(number, settings, listeners, error_file, access_file, tls)
+
+
+def load_tls(settings: Settings) -> "ssl.SSLContext | None":
+    """Read certificate and key, here, where they can be root's alone; None for plain HTTP.
+
+    The workers inherit it, and with it the keys of its session tickets. Raises ForkserveError.
+    """
+    if settings.certfile is None:
+        return None
+    from forkserve.net.tls import server_context  # ssl takes a while, for those who use it
+
+    return server_context(
+        settings.certfile,
+        settings.keyfile,
+        settings.ca_certs,
+        settings.cert_reqs,
+        settings.ciphers,
+        settings.tls_min_version,
+    )
 
 
 def close_unshared(generation: Generation, others: Sequence[Generation]) -> list[Listener]:

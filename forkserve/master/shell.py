@@ -271,11 +271,12 @@ class Shell:
 
     def _announce(self, text: str, count: int) -> None:
         generation = self._generations[self._current]
+        scheme = "http" if generation.tls is None else "https"
         self._log.info(
             "%s serves %s on %s with %d worker%s",
             text,
             generation.settings.app,
-            " ".join(listener.url for listener in generation.listeners),
+            " ".join(listener.url_of(scheme) for listener in generation.listeners),
             count,
             "" if count == 1 else "s",
         )

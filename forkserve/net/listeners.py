@@ -36,10 +36,14 @@ class Listener:
     @property
     def url(self) -> str:
         """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock"."""
+        return self.url_of("http")
+
+    def url_of(self, scheme: str) -> str:
+        """The same, if ``scheme`` is spoken: which it is, is no matter of the socket."""
         if self.family == socket.AF_UNIX:
             return f"unix:{self.name[0]}"
         host, port = self.name
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def is_reachable(self) -> bool:
         """Whether clients can still find it: somebody may have removed the file of a socket."""

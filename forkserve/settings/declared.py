@@ -101,6 +101,60 @@ class Settings:
         "--forwarded-allow-ips",
     )
 
+    proxy_protocol: str = _declare(
+        "Listening", "off", kinds.choice("off", "on"),
+        "on: connections from `proxy_allow_from` begin with a PROXY header (version 1 or 2), which "
+        "says who the client is.",
+        "Only if the proxy in front is told to send it: without one, such a connection gets a 400.",
+        "--proxy-protocol",
+    )
+    proxy_allow_from: tuple[Peer, ...] = _declare(
+        "Listening", tuple(map(parse_peer, ("127.0.0.1", "::1", "unix"))), kinds.PEERS,
+        "Proxies that send a PROXY header: addresses, networks, unix for the clients of unix "
+        "sockets, * for all; repeatable, or several with commas.",
+        "From others a PROXY header is a malformed request. Name only proxies of your own: who is "
+        "named here can claim to be anybody.",
+        "--proxy-allow-from",
+    )
+
+    certfile: str | None = _declare(
+        "TLS", None, kinds.text("FILE", none=True),
+        "Certificate (PEM), with those of its issuers behind it. With it every address speaks TLS.",
+        "A proxy in front that already speaks TLS makes it needless. Read by the master, at the "
+        "start and at each HUP.",
+        "--certfile",
+    )
+    keyfile: str | None = _declare(
+        "TLS", None, kinds.text("FILE", none=True),
+        "Private key of the certificate (PEM, not encrypted); none if `certfile` holds it.",
+        "Only the master reads it, so it can be readable for root alone.",
+        "--keyfile",
+    )
+    ca_certs: str | None = _declare(
+        "TLS", None, kinds.text("FILE", none=True),
+        "Certificates (PEM) of those who may have issued the certificate of a client.",
+        "Only for `cert_reqs`.",
+        "--ca-certs",
+    )
+    cert_reqs: str = _declare(
+        "TLS", "none", kinds.choice("none", "optional", "required"),
+        "Whether clients are asked for a certificate, and whether they must have one.",
+        "One that is sent must be valid either way.",
+        "--cert-reqs",
+    )
+    ciphers: str | None = _declare(
+        "TLS", None, kinds.text("CIPHERS", none=True),
+        "Ciphers of TLS 1.2, in OpenSSL's words; none is Python's choice.",
+        "Leave it, unless a rule that you are bound by names some.",
+        "--ciphers",
+    )
+    tls_min_version: str = _declare(
+        "TLS", "1.2", kinds.choice("1.2", "1.3"),
+        "Least version of TLS.",
+        "Clients older than 2019 may not know 1.3.",
+        "--tls-min-version",
+    )
+
     workers: int = _declare(
         "Workers", 1, kinds.WORKERS,
         "Worker processes; auto is the number of processors that affinity and cgroup allow.",
@@ -154,6 +208,12 @@ class Settings:
         "Behind a proxy or load balancer keep it above theirs, so that they close first. It holds "
         "no worker.",
         "--keep-alive",
+    )
+    handshake_timeout: float = _declare(
+        "Time limits", 10.0, kinds.duration(0.1),
+        "How long a TLS handshake may take. Then the connection is closed.",
+        "Whoever waits here costs a descriptor and no worker.",
+        "--handshake-timeout",
     )
     head_timeout: float = _declare(
         "Time limits", 10.0, kinds.duration(0.1),

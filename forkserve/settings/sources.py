@@ -39,7 +39,9 @@ _ELSEWHERE = {
     "pidfile": "pid",
     "processes": "workers",
     "proc_name": "name",
+    "proxy_allow_ips": "proxy_allow_from",
     "raw_env": "env",
+    "ssl_version": "tls_min_version",
     "worker_processes": "workers",
     "worker_tmp_dir": "tmp_dir",
     "wsgi_app": "app",
@@ -48,6 +50,7 @@ _ELSEWHERE = {
 # And what has no counterpart, by the names of the configuration file.
 _NOT_HERE = {
     "daemon": "it runs in the foreground; let systemd or a container keep it",
+    "do_handshake_on_connect": "handshakes wait in the loop, and hold up nobody",
     "preload": "it has no preloading yet",
     "preload_app": "it has no preloading yet",
     "reload": "send SIGHUP after a change",
@@ -224,6 +227,15 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
     for name in ("limit_request_line", "limit_request_field_size"):
         if getattr(settings, name) > settings.limit_request_head:
             yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
+    for name in ("keyfile", "ca_certs", "ciphers"):
+        if getattr(settings, name) is not None and settings.certfile is None:
+            yield f"{named(name)} has no meaning without certfile"
+    if settings.cert_reqs != "none" and settings.ca_certs is None:
+        yield f"{named('cert_reqs')} needs ca_certs: whom to believe about clients"
+    if NOBODY in settings.proxy_allow_from and len(settings.proxy_allow_from) > 1:
+        yield f"{named('proxy_allow_from')}: none stands alone"
+    if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
+        yield f"{named('proxy_allow_from')} names nobody, and proxy_protocol is on"
     for name in ("user", "group"):
         wanted = getattr(settings, name)
         own = euid if name == "user" else os.getegid()

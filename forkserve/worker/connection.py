@@ -22,13 +22,13 @@ from forkserve.http.head import Head, parse_head
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import OWN_MODULES, Exchange
 from forkserve.worker.service import Service
-from forkserve.worker.state import ROWS, UNCHANGED, State
+from forkserve.worker.state import FRESH, ROWS, UNCHANGED, State
 from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed, Stream
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, Environ, run_app
 from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import BodyError, ClientDisconnected
 
-HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
+*_, HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
 
 # Seconds for a client to notice a response and stop sending, and for a drained body to arrive: from
 # the last octets that it sent, and in all. (lingering_timeout and lingering_time of nginx.)
@@ -147,7 +147,7 @@ class Connection(Stream):
 
     def retire(self, now: float) -> None:
         """The worker leaves: this connection ends after a request that is under way."""
-        if self.state in (IDLE, LINGER) or (self.state is HEAD and not self.buffer):
+        if self.state in (IDLE, LINGER) or (self.state in FRESH and not self.buffer):
             self.deadline = min(self.deadline, now + _LAST_CHANCE)
 
     def close(self) -> None:

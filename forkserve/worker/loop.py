@@ -20,8 +20,9 @@ from forkserve.net.listeners import Listener
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.worker.connection import Connection
+from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
-from forkserve.worker.state import READABLE, ROWS, UNCHANGED, State
+from forkserve.worker.state import FRESH, READABLE, ROWS, UNCHANGED, State
 from forkserve.wsgi.call import Environ
 
 _EVENTS = 256  # taken from the kernel at once; the deadlines of the others wait for the next time
@@ -46,9 +47,7 @@ _QUEUED = 65535  # connections that can wait in a listener (listen(2))
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-_FLUSH, _READY, _IDLE, _CLOSED, _HEAD = (
-    State.FLUSH, State.READY, State.IDLE, State.CLOSED, State.HEAD,
-)  # fmt: skip
+_FLUSH, _READY, _IDLE, _CLOSED = State.FLUSH, State.READY, State.IDLE, State.CLOSED
 
 
 class Loop:
@@ -60,11 +59,14 @@ class Loop:
         listeners: Sequence[tuple[Listener, Environ]],
         worker_connections: int,
         due_after: float,
+        connect: Connect = Connection,
     ) -> None:
         """``listeners``: each with the environ that its requests have in common.
 
         ``due_after``: the number of requests after which the worker asks to be replaced.
+        ``connect``: makes a connection of an accepted socket; OSError if it is gone already.
         """
+        self._connect = connect
         self._service = service
         self._log: logging.Logger = service.log
         self._listeners = list(listeners)
@@ -168,8 +170,11 @@ class Loop:
         """Take charge of an accepted connection. ``serve``: at once, if its request is there."""
         sock.setblocking(False)
         now = self._service.clock()
-        connection = Connection(self._service, sock, environ, remote, now)
-        fd = sock.fileno()
+        try:
+            connection = self._connect(self._service, sock, environ, remote, now)
+        except OSError:
+            return
+        fd = connection.socket.fileno()
         self._connections[fd] = connection
         if serve:
             connection.readable(now)
@@ -308,7 +313,7 @@ class Loop:
         never said anything for longest. False: there are none."""
         connections = self._connections.values()
         idle = [item for item in connections if item.state is _IDLE] or [
-            item for item in connections if item.state is _HEAD and not item.buffer
+            item for item in connections if item.state in FRESH and not item.buffer
         ]
         for connection in heapq.nsmallest(_SHED, idle, key=lambda item: item.deadline):
             fd = connection.socket.fileno()

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from forkserve import __version__
 from forkserve.apploader import load_application
@@ -26,8 +27,12 @@ from forkserve.proc.signals import SignalQueue, reset, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.loop import Loop
+from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
+
+if TYPE_CHECKING:
+    import ssl
 
 # All that the master could be meant by, when a whole process group or cgroup is signalled. Those
 # that the loop does nothing about are taken too: their default action would end or stop the worker.
@@ -52,6 +57,7 @@ def run_worker(
     channel: Channel,
     error_file: LogFile,
     access_file: LogFile | None,
+    tls: "ssl.SSLContext | None",
     master: int,
 ) -> int:
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
@@ -75,10 +81,13 @@ def run_worker(
         if access_file is not None:
             access_log = AccessLog(access_file, settings.access_logformat)
         service = Service(app, settings, row, log, access_log, time.monotonic, spools)
-        environs = [_environ(item, error_file, slot, generation) for item in listeners]
+        environs = [
+            _environ(item, error_file, slot, generation, tls is not None) for item in listeners
+        ]
         loop = Loop(
-            service, list(zip(listeners, environs, strict=True)), connections, due_after(settings)
-        )
+            service, list(zip(listeners, environs, strict=True)), connections, due_after(settings),
+            connector(settings, tls),
+        )  # fmt: skip
         os.register_at_fork(after_in_child=loop.let_go)
         loop.listen_to(channel, signals, lambda: _reopen(log, error_file, access_file))
         loop.begin()
@@ -175,7 +184,7 @@ def due_after(settings: Settings) -> float:
 
 
 def _environ(
-    listener: Listener, error_file: LogFile, slot: int, generation: int
+    listener: Listener, error_file: LogFile, slot: int, generation: int, tls: bool
 ) -> dict[str, object]:
     return listener_environ(
         ErrorStream(error_file),
@@ -183,6 +192,7 @@ def _environ(
         software=f"forkserve/{__version__}",
         slot=slot,
         generation=generation,
+        tls=tls,
     )
 
 

@@ -47,6 +47,7 @@ class Service:
             settings.limit_request_fields,
             settings.limit_request_field_size,
             settings.limit_request_head,
+            "http" if settings.certfile is None else "https",
         )
         self.max_body = settings.max_body
         self.buffer_body = settings.buffer_body
@@ -54,6 +55,7 @@ class Service:
         self.tmp_dir = settings.tmp_dir
         self.timeout = float("inf") if settings.timeout is None else settings.timeout
         self.keep_alive = settings.keep_alive
+        self.handshake_timeout = settings.handshake_timeout
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
         self.write_timeout = settings.write_timeout

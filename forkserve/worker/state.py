@@ -13,6 +13,9 @@ UNCHANGED = 0
 class State(Enum):
     """What a connection is waited for."""
 
+    PROXY = "the PROXY header of the proxy in front"
+    HANDSHAKE = "the client's part of the TLS handshake"
+    HANDSHAKE_FLUSH = "the client to take our part of the TLS handshake"
     HEAD = "the head of a request; a new connection starts here"
     BODY = "the body, which is collected before the call"
     READY = "its turn: octets of its next request are in hand, and others are served in between"
@@ -22,6 +25,10 @@ class State(Enum):
     DRAIN = "the rest of a body that the application did not read"
     LINGER = "the client to close, after a response that it must be able to read"
     CLOSED = "nothing"
+
+
+FRESH = (State.PROXY, State.HANDSHAKE, State.HEAD)
+"""In these a client may have said nothing yet; then it has nothing to lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,10 @@ class Row:
 
 
 ROWS = {
+    # Nothing is answered: there is no request yet, and before the handshake no words for it.
+    State.PROXY: Row(READABLE),
+    State.HANDSHAKE: Row(READABLE),
+    State.HANDSHAKE_FLUSH: Row(WRITABLE),
     State.HEAD: Row(READABLE, 408),
     State.BODY: Row(READABLE, 408),
     # No deadline: its turn comes before the loop waits again. Nothing is read from it until then,

@@ -21,21 +21,24 @@ def listener_environ(
     software: str,
     slot: int,
     generation: int,
+    tls: bool = False,
 ) -> Environ:
     """The part that is the same for every request of a listener.
 
     ``name`` is its (host, port) as text, of a unix socket (path, "").
     """
     host, port = name
+    secured = {"HTTPS": "on"} if tls else {}
     return {
+        **secured,
         "SCRIPT_NAME": "",
         "SERVER_SOFTWARE": software,
         # RFC 3875 wants a host and a port, and they may not be empty. A unix socket has neither;
         # the proxy in front of it says in Host what the client asked for.
         "SERVER_NAME": host if port else "localhost",
-        "SERVER_PORT": port or "80",
+        "SERVER_PORT": port or ("443" if tls else "80"),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": "https" if tls else "http",
         "wsgi.errors": errors,
         "wsgi.multithread": False,
         # True even with one worker: in a reload the old and the new generation run side by side.
@@ -83,6 +86,9 @@ def apply_forwarded(environ: Environ, said: Forwarded) -> None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.address, said.port
     if said.scheme:
         environ["wsgi.url_scheme"] = said.scheme
+        environ.pop("HTTPS", None)
+        if said.scheme == "https":
+            environ["HTTPS"] = "on"
     if said.host:
         environ["HTTP_HOST"], environ["SERVER_NAME"] = said.host, said.server_name
     if said.host or said.server_port:

@@ -265,6 +265,22 @@ def test_request_lines_that_are_refused(line: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "status"),
+    [("https://h:81/p?q", 0), ("HTTPS://h", 0), ("http://h/", 421), ("ftp://h/", 400), ("/", 0),
+     ("https:///p", 400), ("https://u@h/", 400)],
+)  # fmt: skip
+def test_behind_tls_an_absolute_target_is_of_https(target: str, status: int) -> None:
+    octets = f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    if status:
+        with pytest.raises(ProtocolError) as caught:
+            parse_head(octets, 0, Limits(scheme="https"))
+        assert caught.value.status == status
+    else:
+        head = parse_head(octets, 0, Limits(scheme="https"))
+        assert head is not None and head.end == len(octets)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"no colon",

@@ -23,7 +23,7 @@ def test_listen_fds_of_another_process() -> None:
 
 
 def test_notify(tmp_path: Path) -> None:
-    for name in (str(tmp_path / "notify"), "\0forkserve-test"):
+    for name in (str(tmp_path / "notify"), f"\0forkserve-test-{os.getpid()}"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(name)
             environ = {"NOTIFY_SOCKET": name.replace("\0", "@")}
@@ -41,8 +41,8 @@ def test_nobody_to_notify() -> None:
 
 def test_a_full_socket_holds_nobody_up() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind("\0forkserve-test-deaf")
-        notifier = Notifier("@forkserve-test-deaf")
+        systemd.bind(f"\0forkserve-test-deaf-{os.getpid()}")
+        notifier = Notifier(f"@forkserve-test-deaf-{os.getpid()}")
         for _ in range(10000):
             notifier.notify("STATUS=serving")
         assert systemd.recv(100) == b"STATUS=serving"
@@ -51,7 +51,7 @@ def test_a_full_socket_holds_nobody_up() -> None:
 def test_no_descriptor_is_kept_for_the_workers_to_inherit() -> None:
     before = os.listdir("/proc/self/fd")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind("\0forkserve-test")
-        notifier = Notifier("@forkserve-test")
+        systemd.bind(f"\0forkserve-test-{os.getpid()}")
+        notifier = Notifier(f"@forkserve-test-{os.getpid()}")
         notifier.notify("READY=1")
         assert len(os.listdir("/proc/self/fd")) == len(before) + 1

@@ -232,6 +232,13 @@ def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, par
         ({"bind": ["unix:/a", "unix:/a,mode=600"]}, "there twice"),
         ({"max_requests_jitter": "5"}, "without max_requests"),
         ({"forwarded_allow_ips": "none,unix"}, "none stands alone"),
+        ({"keyfile": "k"}, "keyfile (--keyfile) has no meaning without certfile"),
+        ({"ca_certs": "c"}, "no meaning without certfile"),
+        ({"ciphers": "AES"}, "no meaning without certfile"),
+        ({"certfile": "c", "cert_reqs": "required"}, "cert_reqs (--cert-reqs) needs ca_certs"),
+        ({"proxy_protocol": "on", "proxy_allow_from": "none"}, "names nobody"),
+        ({"proxy_protocol": "on", "proxy_allow_from": []}, "names nobody"),
+        ({"proxy_allow_from": "none,::1"}, "none stands alone"),
         ({"limit_request_line": "70000"}, "limit_request_head (default)"),
         (
             {"limit_request_field_size": "9000", "limit_request_head": "8500"},

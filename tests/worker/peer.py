@@ -7,11 +7,12 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from forkserve.master.generation import load_tls
 from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.settings import Settings
-from forkserve.worker.connection import Connection
+from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.worker.state import State
 from forkserve.wsgi.environ import listener_environ
@@ -69,9 +70,11 @@ class Peer:
         logger = logging.Logger("test")
         logger.addHandler(self.log)
         self.row = Scoreboard(1).row(0)
+        values = Settings(app="test:app", **settings)
+        context = load_tls(values)
         self.service = Service(
             app,
-            Settings(app="test:app", **settings),
+            values,
             self.row,
             logger,
             self.accesses,
@@ -82,9 +85,11 @@ class Peer:
         self.socket.setblocking(False)
         server.setblocking(False)
         base = listener_environ(
-            io.StringIO(), ("127.0.0.1", "8000"), software="test", slot=0, generation=1
-        )
-        self.connection = Connection(self.service, server, base, remote, self.clock.now)
+            io.StringIO(), ("127.0.0.1", "8000"), software="test", slot=0, generation=1,
+            tls=context is not None,
+        )  # fmt: skip
+        connect = connector(values, context)
+        self.connection = connect(self.service, server, base, remote, self.clock.now)
 
     @property
     def state(self) -> State:

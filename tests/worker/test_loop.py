@@ -5,10 +5,13 @@ import logging
 import os
 import signal
 import socket
+import ssl
+import struct
 from typing import Any
 
 import pytest
 
+from forkserve.master.generation import load_tls
 from forkserve.net.address import InetAddress
 from forkserve.net.listeners import open_listeners
 from forkserve.ops.scoreboard import Scoreboard
@@ -17,8 +20,10 @@ from forkserve.proc.signals import SignalQueue
 from forkserve.settings import Settings
 from forkserve.worker.connection import Connection
 from forkserve.worker.loop import Loop
+from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
+from tests.certificates import Certificates
 from tests.worker.peer import GET, Clock, hello, statuses
 
 
@@ -35,9 +40,10 @@ class Worker:
         **settings: Any,
     ) -> None:
         self.clock = Clock()
+        values = Settings(app="t:a", **settings)
         self.service = Service(
             app,
-            Settings(app="t:a", **settings),
+            values,
             Scoreboard(1).row(0),
             logging.Logger("t"),
             None,
@@ -48,7 +54,10 @@ class Worker:
             io.StringIO(), ("127.0.0.1", "80"), software="t", slot=0, generation=1
         )
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
-        self.loop = Loop(self.service, [(self.listener, self.environ)], connections, due)
+        self.loop = Loop(
+            self.service, [(self.listener, self.environ)], connections, due,
+            connector(values, load_tls(values)),
+        )  # fmt: skip
         self.master, channel = Channel.pair()
         self.loop.listen_to(channel, signals or SignalQueue(), lambda: None)
 
@@ -334,6 +343,47 @@ def test_at_the_limit_who_has_said_nothing_makes_room_if_nobody_is_idle() -> Non
     half.send(GET[5:])
     worker.turn()
     assert statuses(read(half)) == [200]
+
+
+def over_tls(worker: Worker, client: socket.socket, certificates: Certificates) -> bytes:
+    """What is answered to one request."""
+    context = ssl.create_default_context(cafile=certificates.pem("ca"))
+    tls = context.wrap_socket(client, server_hostname="localhost", do_handshake_on_connect=False)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            worker.turn()
+    tls.send(GET)
+    worker.turn()
+    return tls.recv(65536)
+
+
+def test_silent_handshakes_hold_nobody_up_and_make_room(certificates: Certificates) -> None:
+    worker = Worker(connections=20, **certificates.settings())
+    worker.loop.begin()
+    silent = [worker.connect() for _ in range(20)]
+    worker.turn(21)
+    assert len(worker.held) == 20
+    assert statuses(over_tls(worker, worker.connect(), certificates)) == [200]
+    worker.wait(9.9)
+    open_yet = [client for client in silent if read(client) == b""]
+    assert 0 < len(open_yet) < 20
+    worker.wait(0.1)
+    assert {read(client) for client in open_yet} == {b"<eof>"}
+
+
+def test_clients_that_are_gone_before_their_handshake(certificates: Certificates) -> None:
+    worker = Worker(**certificates.settings())
+    worker.loop.begin()
+    for octets in (b"", b"\x16\x03\x01"):
+        client = worker.connect(octets)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # with a reset
+        worker.turn(2)
+        assert worker.held == []
+    assert statuses(over_tls(worker, worker.connect(), certificates)) == [200]
 
 
 @pytest.mark.parametrize("room", ["gone", "answered", "answered in turn"])

@@ -79,12 +79,13 @@ def test_a_question_about_the_server_has_no_path(target: bytes) -> None:
         (Forwarded(), {}),
         (Forwarded(address="2001:db8::1"), {"REMOTE_ADDR": "2001:db8::1", "REMOTE_PORT": ""}),
         (Forwarded(address="192.0.2.9", port="80"), {"REMOTE_ADDR": "192.0.2.9", "REMOTE_PORT": "80"}),
-        (Forwarded(scheme="https"), {"wsgi.url_scheme": "https"}),
+        (Forwarded(scheme="https"), {"wsgi.url_scheme": "https", "HTTPS": "on"}),
+        (Forwarded(scheme="http"), {}),
         (Forwarded(host="a:81", server_name="a", server_port="81"),
          {"HTTP_HOST": "a:81", "SERVER_NAME": "a", "SERVER_PORT": "81"}),
         (Forwarded(host="a", server_name="a"), {"HTTP_HOST": "a", "SERVER_NAME": "a", "SERVER_PORT": "80"}),
         (Forwarded(host="a", server_name="a", scheme="https"),
-         {"HTTP_HOST": "a", "SERVER_NAME": "a", "SERVER_PORT": "443", "wsgi.url_scheme": "https"}),
+         {"HTTP_HOST": "a", "SERVER_NAME": "a", "SERVER_PORT": "443", "wsgi.url_scheme": "https", "HTTPS": "on"}),
         (Forwarded(server_port="8443"), {"SERVER_PORT": "8443"}),
         (UNTRUSTED, {"HTTP_X_REAL_IP": None}),
         (Forwarded(frozenset({"HTTP_ACCEPT", "HTTP_NONE"})), {"HTTP_ACCEPT": None}),
@@ -101,3 +102,16 @@ def test_what_proxies_say(said: Forwarded, expected: dict[str, str | None]) -> N
         if environ.get(name) != before.get(name)
     }
     assert changed == expected
+
+
+def test_behind_tls() -> None:
+    for name, port in ((("127.0.0.1", "8443"), "8443"), (("/run/socket", ""), "443")):
+        base = listener_environ(
+            io.StringIO(), name, software="test/1", slot=2, generation=3, tls=True
+        )
+        assert (base["wsgi.url_scheme"], base["HTTPS"], base["SERVER_PORT"]) == (
+            "https",
+            "on",
+            port,
+        )
+    assert "HTTPS" not in environ_of(b"GET / HTTP/1.1\r\nHost: h\r\nHTTPS: on\r\n\r\n")
