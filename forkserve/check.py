@@ -4,15 +4,24 @@ Nothing is bound, written or left behind. The application is loaded in a child, 
 it, so whatever it does to its process is over with the check.
 """
 
+import contextlib
 import os
 import select
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 
 import click
 
-from forkserve.errors import EXIT_FAILED, EXIT_OK, ApplicationError, ForkserveError
+from forkserve.errors import (
+    EXIT_APPLICATION,
+    EXIT_FAILED,
+    EXIT_OK,
+    ApplicationError,
+    ForkserveError,
+    in_a_line,
+)
 from forkserve.proc.signals import describe_status
 from forkserve.settings import Settings
 
@@ -48,10 +57,12 @@ def _load_in_child(load: Callable[[], object], writing: int) -> None:
     except ForkserveError as error:
         click.echo(f"forkserve: {error.report()}", err=True)
         status = error.exit_status
-    except Exception as error:  # noqa: BLE001 - a child must not return into its parent's frames
-        click.echo(f"forkserve: {error!r}", err=True)
+    except BaseException as error:  # noqa: BLE001 - a child must not return into its parent's frames
+        click.echo(f"forkserve: loading it raised {in_a_line(error)}", err=True)
+        status = EXIT_APPLICATION
     finally:
-        sys.stdout.flush()
+        with contextlib.suppress(Exception):  # the application may have put anything there
+            sys.stdout.flush()
         os.write(writing, bytes([status]))
         os._exit(status)
 
@@ -83,5 +94,7 @@ def _files_not_writable(settings: Settings) -> Iterator[str]:
             yield f"{path} (`{name}`): there is no directory {directory}. Make it"
         elif os.path.isdir(path):
             yield f"{path} (`{name}`) is a directory, and must be a file"
+        elif name == "pid" and os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            yield f"{path} (`{name}`) is not a regular file. Choose another"
         elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
             yield f"{path} (`{name}`) cannot be written by user {os.geteuid()}"

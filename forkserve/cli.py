@@ -86,7 +86,7 @@ def _command(
         loaded = load()
         status = EXIT_OK
         if print_config:
-            click.echo(reference.print_config(loaded))
+            click.echo(reference.print_config(loaded).encode("utf-8", "backslashreplace"))
         elif check_config:
             _check(loaded.settings)
         else:

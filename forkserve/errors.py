@@ -76,8 +76,12 @@ def why_not(path: str, error: OSError) -> str:
 
 def in_a_line(error: BaseException) -> str:
     """What a traceback ends with, without notes: "ValueError: why"."""
-    lines = traceback.format_exception_only(error)  # of a SyntaxError, indented, its place first
-    return next(line for line in lines if not line.startswith(" ")).rstrip("\n")
+    try:
+        lines = traceback.format_exception_only(error)
+        # Of a SyntaxError its place comes first, indented.
+        return next(line for line in lines if not line.startswith(" ")).rstrip("\n")
+    except Exception:  # noqa: BLE001 - what an application raises can be made so that nobody can show it
+        return f"{type(error).__name__} (which cannot be shown)"
 
 
 def traceback_of(error: BaseException, own: tuple[str, ...]) -> str:
@@ -86,4 +90,8 @@ def traceback_of(error: BaseException, own: tuple[str, ...]) -> str:
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(own):
         frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame)).rstrip("\n")
+    try:
+        lines = traceback.format_exception(type(error), error, frame)
+    except Exception:  # noqa: BLE001 - as above; where it was raised can always be shown
+        lines = [*traceback.format_tb(frame), in_a_line(error)]
+    return "".join(lines).rstrip("\n")

@@ -119,3 +119,15 @@ def test_a_traceback_begins_where_the_frames_are_no_longer_ours(
     text = traceback_of(caught.value, own)
     assert re.findall(r'File "(?:.*/)?(\w+)\.py"', text) == shown
     assert text.endswith("ValueError: why")
+
+
+def test_an_error_that_nobody_can_show() -> None:
+    def fail() -> None:
+        raise SyntaxError("x", ("f", 1, "abc", "text"))  # the column is no number
+
+    with pytest.raises(SyntaxError) as caught:
+        fail()
+    assert in_a_line(caught.value) == "SyntaxError (which cannot be shown)"
+    text = traceback_of(caught.value, ())
+    assert "in fail" in text
+    assert text.endswith("SyntaxError (which cannot be shown)")

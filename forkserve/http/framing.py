@@ -88,7 +88,10 @@ def _transfer_coding(head: Head, value: str) -> int:
 
 def _content_length(digits: str, max_body: int | None) -> int:
     """RFC 9112 section 6.3, rules 5 and 6. The head made sure that these are digits."""
-    digits = digits.lstrip("0") or "0"
+    padded, digits = digits, digits.lstrip("0") or "0"
+    if len(padded) - len(digits) > _LENGTH_DIGITS:
+        # Applications are given it as it is, and int() refuses what is too long.
+        raise ProtocolError(400, "Content-Length has too many digits")
     if len(digits) > _LENGTH_DIGITS:
         raise ProtocolError(413, "the body is longer than the limit")
     length = int(digits)

@@ -1,10 +1,10 @@
 """From the master to a worker: the fork, and what the child must let go of."""
 
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forkserve.errors import traceback_of
 from forkserve.master.generation import Generation
 from forkserve.ops.scoreboard import Row
 from forkserve.proc import signals
@@ -53,9 +53,12 @@ def fork_worker(
                 ours.close()
                 let_go()
                 status = enter(Seat(generation, slot, row, theirs, master))
-            except BaseException:  # noqa: BLE001 - nothing may unwind into the master's frames
-                generation.error_file.write(traceback.format_exc().encode())
+            except SystemExit as error:  # of a child of the application that came back to us
+                status = error.code if isinstance(error.code, int) else bool(error.code)
+            except BaseException as error:  # noqa: BLE001 - nothing may unwind into our frames
+                text = f"{traceback_of(error, ())}\n"
+                generation.error_file.write(text.encode("utf-8", "backslashreplace"))
             finally:
-                os._exit(status)
+                os._exit(status & 0xFF)
     theirs.close()
     return pid, ours

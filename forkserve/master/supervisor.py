@@ -246,7 +246,7 @@ class Supervisor:
         elif worker.killed:
             level = "info" if event.request else "debug"
             self._log(level, f"{worker} was killed {wording.doing(event)}")
-        elif worker.leaving and event.status == EXIT_OK:
+        elif worker.leaving and event.status == EXIT_OK and event.request is None:
             self._log("debug", f"{worker} has left")
         else:
             then = ""

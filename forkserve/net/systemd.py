@@ -47,4 +47,4 @@ class Notifier:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
         ):
             sock.setblocking(False)
-            sock.sendto("\n".join(assignments).encode(), self._path)
+            sock.sendto("\n".join(assignments).encode("utf-8", "backslashreplace"), self._path)

@@ -16,6 +16,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from typing import Any
 
 from forkserve.errors import in_a_line
 
@@ -181,6 +182,26 @@ class _Lines(logging.Handler):
         self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
+class _Logger(logging.Logger):
+    """What the application sets for all loggers (a factory of records, say) is not for this one."""
+
+    def makeRecord(  # noqa: N802 - the name is logging's
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Any = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        """A plain record."""
+        return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+
+
 class _Formatter(logging.Formatter):
     """2026-11-20 07:25:06.123 +0000 INFO [worker 2 gen 1 pid 4711] text"""
 
@@ -198,7 +219,8 @@ def error_log(file: LogFile, level: str, who: str) -> logging.Logger:
     The logger stands outside of the logging module's tree: an application that configures logging
     (and by default disables every logger that exists) must not silence its server.
     """
-    log = logging.Logger("forkserve", LEVELS[level])
+    log = _Logger("forkserve", LEVELS[level])
+    log.manager = logging.Manager(logging.RootLogger(logging.NOTSET))  # has heard no `disable`
     lines = _Lines(file)
     lines.setFormatter(_Formatter(who))
     log.addHandler(lines)

@@ -7,6 +7,7 @@ that is wrong is collected and raised at once: who repairs a configuration wants
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +145,12 @@ def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, st
     import tomllib  # only who has a configuration file waits for it
 
     try:
-        with open(path, "rb") as file:
+        # Not blocking: a reload reads it too, and a pipe without a writer would stop the master.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                problems.append(f"{path}: not a regular file, so a reload could not read it again")
+                return None
             table = tomllib.load(file)
     except OSError as error:
         problems.append(f"{path}: the configuration file cannot be read: {error.strerror}")

@@ -252,7 +252,9 @@ class Connection(Stream):
         service.row.begin(now + service.timeout, now, head.line)
         try:
             run_app(service.app, environ, exchange)
-        except BaseException as error:  # noqa: BLE001 - SystemExit of one request ends no worker
+        except BaseException as error:
+            if service.forked:
+                raise  # a child that came back from the call: nothing here is its own
             self._fail(exchange, error)
         service.row.end()
         if body is not None:

@@ -156,6 +156,7 @@ class Loop:
     def let_go(self) -> None:
         """In a child that the application has forked: close what is the worker's alone, or clients
         would not see that their connection is closed, and the port would stay in use."""
+        self._service.forked = True
         self._epoll.close()
         for connection in self._connections.values():
             connection.socket.close()
@@ -294,9 +295,11 @@ class Loop:
         """Accept one connection, and serve it if its request is there. False: there is none, or
         no room for it. (A loop that leaves makes no more room: those that wait are its last.)"""
         full = len(self._connections) >= self._worker_connections
-        if full and not self._leaving and not self._shed():
+        full = full and not self._leaving and not self._shed()
+        if full:
+            # It was this worker that was woken, and no other, so it takes this one (as if it were
+            # below its limit), or an idle sibling would not know of it. Then it hears of no more.
             self._accept(False)
-            return False
         try:
             sock, peer = listener.socket.accept()
         except BlockingIOError:
@@ -306,7 +309,7 @@ class Loop:
             return error.errno not in _NO_ROOM or self._no_room(error)
         remote = ("", "") if listener.family == socket.AF_UNIX else (str(peer[0]), str(peer[1]))
         self.add(sock, environ, remote, serve=serve)
-        return True
+        return not full
 
     def _shed(self) -> bool:
         """Close connections to make room: those that were idle for longest, or else those that have

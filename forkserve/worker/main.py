@@ -1,12 +1,14 @@
 """What a worker is, from the fork to its exit."""
 
 import atexit
+import contextlib
 import gc
 import importlib
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -197,8 +199,12 @@ def _environ(
 
 
 def _run_exit_functions() -> None:
-    """What the interpreter does at its end; os._exit, which a forked child ends with, does not."""
+    """What the interpreter does at its end; os._exit, which a forked child ends with, does not.
+
+    First it waits for the application's threads: `graceful_timeout` bounds that.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        with contextlib.suppress(Exception):  # the application may have put anything there
             stream.flush()

@@ -23,6 +23,7 @@ class Service:
     """Made once, before the first connection. Times are in seconds, sizes in octets.
 
     ``persist``   False once the worker retires: responses then announce the close
+    ``forked``    this is a child that the application has forked
     ``requests``  how many have been read whole
     ``spools``    how many more files may be open at once: bodies of requests, and of responses
     """
@@ -60,6 +61,7 @@ class Service:
         self.body_timeout = settings.body_timeout
         self.write_timeout = settings.write_timeout
         self.persist = True
+        self.forked = False
         self.requests = 0
         self.spools = spools
         self.dropped_fields: set[str] = set()

@@ -1,10 +1,12 @@
 """A WSGI application with a route for everything that the tests ask of a server."""
 
+import atexit
 import hashlib
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 
 
@@ -156,3 +158,32 @@ def make(name="made"):
 
 site = Site()
 not_callable = 5
+
+
+def do_child_that_returns(environ, start_response):
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+    time.sleep(60)
+
+
+def do_thread(environ, start_response):
+    """Work that is still under way when the worker is told to end."""
+    ended = threading.Event()
+    atexit.register(ended.set)  # which comes after the threads
+
+    def work():
+        ended.wait(0.3)
+        print("too late" if ended.is_set() else "the thread is done", file=sys.stderr)
+
+    threading.Thread(target=work).start()
+    return answer(start_response, b"started")
+
+
+def do_no_stdout(environ, start_response):
+    sys.stdout = object()
+    return answer(start_response, b"gone")
+
+
+def do_unshowable(environ, start_response):
+    raise SyntaxError("x", ("f", 1, "abc", "text"))

@@ -64,3 +64,38 @@ def ended(pid: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_child_that_comes_back_from_the_call_is_no_worker(start: Start) -> None:
+    """It neither answers nor ends the deadline of its parent's call."""
+    server = start(
+        "-t", "0.3", "--graceful-timeout", "2", "plain", errors=("longer than `timeout`",)
+    )
+    with server.connect() as client:
+        client.send(b"GET /child_that_returns HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.wait_for("has been in the request 'GET /child_that_returns HTTP/1.1'")
+    server.wait_for("is ready", count=2)
+    assert "SystemExit" not in server.log
+    assert server.get() == (200, b"hello")
+
+
+def test_threads_of_the_application_end_their_work(start: Start) -> None:
+    server = start("plain")
+    assert server.get("/thread") == (200, b"started")
+    assert server.stop() == 0
+    assert server.log.count("the thread is done") == 1
+
+
+def test_what_an_application_has_put_in_place_of_stdout_is_no_crash(start: Start) -> None:
+    server = start("plain")
+    assert server.get("/no_stdout") == (200, b"gone")
+    assert server.stop() == 0
+    assert "died" not in server.log
+
+
+def test_an_exception_that_nobody_can_show_is_a_500(start: Start) -> None:
+    server = start("plain", errors=("SyntaxError",))
+    pids = server.workers()
+    assert server.get("/unshowable")[0] == 500
+    assert server.workers() == pids
+    assert "SyntaxError (which cannot be shown)" in server.log

@@ -209,6 +209,8 @@ def test_check_config_leaves_nothing_behind(tmp_path: Path) -> None:
             "import os; os.kill(os.getpid(), 11)",
             "ended its process while it was loaded: SIGSEGV",
         ),
+        ("raise KeyboardInterrupt", "loading it raised KeyboardInterrupt"),
+        ("import sys; sys.stdout.close(); 1 / 0", "ZeroDivisionError"),
         ("import time; time.sleep(600)", "not loaded within `boot_timeout` (0.3 s)"),
     ],
 )
@@ -228,6 +230,8 @@ def test_check_config_looks_at_the_directories(tmp_path: Path) -> None:
     assert f"{tmp_path}/no/error (`error_logfile`): there is no directory" in logs.stderr
     assert f"{tmp_path} (`access_logfile`) is a directory, and must be a file" in logs.stderr
     assert f"{tmp_path}/nor/pid (`pid`): there is no directory" in logs.stderr
+    device = run("--check-config", "-p", "/dev/null", "plain")
+    assert "/dev/null (`pid`) is not a regular file" in device.stderr
     bodies = run("--check-config", "--tmp-dir", f"{tmp_path}/gone", "plain")
     assert bodies.returncode == 1
     assert f"the directory {tmp_path}/gone (`tmp_dir`) is not there" in bodies.stderr

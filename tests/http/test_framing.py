@@ -48,6 +48,7 @@ def test_lengths(lines: tuple[str, ...], length: int) -> None:
         (("Content-Length: 1001",), 413),
         (("Content-Length: 99999999999999999999",), 413),
         (("Content-Length: " + "9" * 5000,), 413),
+        (("Content-Length: " + "0" * 5000 + "5",), 400),
         (("Content-Length: 5", "Transfer-Encoding: chunked"), 400),
         (("Transfer-Encoding: chunked", "Content-Length: 0"), 400),
         (("Transfer-Encoding: ",), 400),

@@ -991,3 +991,12 @@ def test_whatever_happens_the_rules_hold_and_it_ends_well(seed: int, name: str) 
     world.signal(name)
     world.leave()
     assert of(story.Exit, world.actions) == [story.Exit(0)]
+
+
+def test_a_request_that_a_leaving_worker_took_with_it_is_told() -> None:
+    world = World()
+    (first, *_) = world.workers(Phase.SERVING)
+    world.tell(story.Leaving(first.serial))
+    actions = world.exit(first, "exit status 0", "GET / HTTP/1.1")
+    (line,) = [action for action in actions if isinstance(action, story.Log)]
+    assert (line.level, "GET / HTTP/1.1" in line.text) == ("error", True)

@@ -55,3 +55,10 @@ def test_no_descriptor_is_kept_for_the_workers_to_inherit() -> None:
         notifier = Notifier(f"@forkserve-test-{os.getpid()}")
         notifier.notify("READY=1")
         assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+
+
+def test_what_is_no_utf_8_is_said_all_the_same(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        Notifier(str(tmp_path / "notify")).notify("STATUS=caf\udce9.toml is wrong")
+        assert manager.recv(100) == b"STATUS=caf\\udce9.toml is wrong"

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import select
@@ -460,3 +461,21 @@ def test_a_named_pipe_that_is_full_does_not_block(tmp_path: Path) -> None:
     assert os.read(reading, 1 << 20).count(b"\n") < 2000
     os.close(reading)
     file.close()
+
+
+def test_what_an_application_sets_for_all_loggers_is_not_for_ours(tmp_path: Path) -> None:
+    def factory(*args: object, **kwargs: object) -> logging.LogRecord:
+        raise RuntimeError("outside of a request")
+
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(factory)
+    logging.disable(logging.CRITICAL)
+    try:
+        file = LogFile(str(tmp_path / "log"), 2)
+        file.open()
+        error_log(file, "info", "master").error("still %s", "here")
+        file.close()
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.setLogRecordFactory(before)
+    assert "still here" in (tmp_path / "log").read_text()

@@ -364,3 +364,10 @@ def test_the_configuration_file_holds_the_defaults(tmp_path: Path) -> None:
 def test_the_table_of_the_readme_is_the_declared_one() -> None:
     """Made with: python -m forkserve.settings.reference rst"""
     assert reference.rst_table() in (ROOT / "README.rst").read_text()
+
+
+def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    """The master reads it at each HUP: a pipe would stop it there, or be an empty file."""
+    os.mkfifo(tmp_path / "pipe")
+    (problem,) = problems(file=tmp_path / "pipe")
+    assert problem.endswith("pipe: not a regular file, so a reload could not read it again")

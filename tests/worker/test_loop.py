@@ -394,10 +394,17 @@ def test_at_the_limit_accepting_waits_for_room(room: str) -> None:
     for client in (first, second):
         client.send(GET[:5])
     worker.turn()
+    # Of this one no sibling has heard, so it is not left waiting; then the listener is left alone.
+    third = worker.connect(GET[:5])
+    worker.turn()
+    assert len(worker.held) == 3
     late = worker.connect(GET)
     worker.turn(3)
     assert read(late) == b""
     assert worker.loop._epoll.poll(0) == []  # the listener does not keep the loop awake
+    third.close()
+    worker.turn()
+    assert read(late) == b""
     if room == "gone":
         first.close()
     else:
