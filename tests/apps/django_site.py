@@ -1,6 +1,7 @@
 """A Django project in one file, as small as it can be."""
 
 import hashlib
+import os
 
 import django
 from django.conf import settings
@@ -26,6 +27,24 @@ def stream(request):
     return StreamingHttpResponse(f"{number},{number * number}\n" for number in range(20000))
 
 
+def big(request):
+    """?NAME: a head line, then, when somebody has written to the FIFO, a hundred megabytes of lines."""
+
+    def lines():
+        yield "number,square\n"
+        open(request.META["QUERY_STRING"]).close()
+        for _ in range(1600):
+            yield "1234567,1524155677489\n" * 3000
+
+    response = StreamingHttpResponse(lines(), content_type="text/csv")
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def attachment(request):
+    return FileResponse(open(os.environ["FILES"] + "/big.bin", "rb"), as_attachment=True)
+
+
 def upload(request):
     body = request.body
     return JsonResponse({"length": len(body), "sha256": hashlib.sha256(body).hexdigest()})
@@ -43,6 +62,8 @@ def file(request):
 urlpatterns = [
     path("", index),
     path("stream", stream),
+    path("big", big),
+    path("attachment", attachment),
     path("upload", upload),
     path("form", form),
     path("file", file),

@@ -1,11 +1,14 @@
 """A Flask application as people write them."""
 
 import csv
+import hashlib
 import io
+import os
 
-from flask import Flask, Response, jsonify, request, send_file
+from flask import Flask, Response, jsonify, request, send_file, send_from_directory
+from werkzeug.debug import DebuggedApplication
 
-app = Flask(__name__)
+app = application = Flask(__name__)
 
 
 @app.get("/json")
@@ -22,6 +25,16 @@ def as_csv():
             yield line.getvalue()
 
     return Response(rows(), mimetype="text/csv")
+
+
+@app.get("/stream")
+def stream():
+    return Response((f"{number}\n" for number in range(2000)), mimetype="text/csv")
+
+
+@app.route("/broken", methods=["GET", "POST"])
+def broken():
+    raise RuntimeError("failed on purpose")
 
 
 @app.post("/form")
@@ -52,3 +65,34 @@ def breaks():
 @app.get("/file")
 def file():
     return send_file(request.args["path"], mimetype="application/octet-stream")
+
+
+@app.get("/debugged")
+def debugged():
+    """What the debugger shows needs no route, but the frame of one."""
+    secret = 42
+    raise RuntimeError(f"failed on purpose, {secret}")
+
+
+@app.get("/")
+def index():
+    return "index"
+
+
+@app.post("/upload")
+def upload():
+    checksum = hashlib.sha256()
+    while block := request.stream.read(65536):
+        checksum.update(block)
+    return jsonify(sha256=checksum.hexdigest())
+
+
+@app.get("/files/<name>")
+def files(name):
+    return send_from_directory(os.environ["FILES"], name, conditional=True)
+
+
+def debugger():
+    """The application in Werkzeug's debugger, without its PIN."""
+    app.debug = True
+    return DebuggedApplication(app, evalex=True, pin_security=False)

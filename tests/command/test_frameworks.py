@@ -1,17 +1,22 @@
 """Flask and Django, as people use them: direct, and behind a real nginx."""
 
 import hashlib
+import json
 import os
+import re
 import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 import requests
+from urllib3.filepost import encode_multipart_formdata
 
-from tests.command.harness import Client, Server, Tail
+from tests.command.harness import Client, Server, Tail, unix_client
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -49,13 +54,70 @@ def test_flask_routes_that_ignore_or_fail_do_not_disturb_the_next_request(start:
                 assert client.get("/json")[0] == 200
 
 
+def flask_form(name: str, file: bytes, chunked: bool) -> bytes:
+    """The octets of a POST to /form."""
+    body, media_type = encode_multipart_formdata({"name": name, "file": ("f.bin", file)})
+    head = f"POST /%s HTTP/1.1\r\nHost: h\r\nContent-Type: {media_type}\r\n"
+    if not chunked:
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    blocks = (body[at : at + 5000] for at in range(0, len(body), 5000))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in blocks)
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_flask_forms_on_one_connection(start: Start, chunked: bool) -> None:
+    """Read, ignored, or failed upon: each next request is right."""
+    server = start("flask_site", errors=("Exception on /fails",))
+    file = b"POST /fails HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" * 1000
+    routes = (b"form", b"ignore", b"fails", b"form", b"fails", b"ignore", b"ignore", b"form")
+    posts = [
+        flask_form(f"n{number}", file, chunked).replace(b"%s", route, 1)
+        for number, route in enumerate(routes)
+    ]
+    statuses = [500 if route == b"fails" else 200 for route in routes]
+    forms = [b"n%d" % number for number, route in enumerate(routes) if route == b"form"]
+    with server.connect() as client:
+        for number, post in enumerate(posts):
+            client.send(post)
+            answer = client.response()
+            assert answer.status == statuses[number]
+            if routes[number] == b"form":
+                form = {"name": f"n{number}", "filename": "f.bin", "size": len(file)}
+                assert json.loads(answer.content) == form  # type: ignore[attr-defined]
+        client.send(b"".join(posts) + b"GET /json HTTP/1.0\r\n\r\n")
+        octets = client.rest()
+    assert [int(code) for code in re.findall(rb"HTTP/1.1 (\d+)", octets)] == [*statuses, 200]
+    assert re.findall(rb'"name":"(\w+)"', octets) == forms
+
+
+def test_the_debugger_of_werkzeug(start: Start) -> None:
+    """Its page, what the page loads, and the console in a frame of the request that failed."""
+    server = start("flask_site:debugger()")
+    with requests.Session() as session:
+        page = session.get(f"{server.url}/debugged", timeout=30)
+        assert page.status_code == 500 and "RuntimeError: failed on purpose, 42" in page.text
+        for name in ("style.css", "debugger.js", "console.png"):
+            query = {"__debugger__": "yes", "cmd": "resource", "f": name}
+            resource = session.get(f"{server.url}/debugged", params=query, timeout=30)
+            assert resource.ok and len(resource.content) > 100
+        secret = re.findall(r'SECRET = "(\w+)"', page.text)[0]
+        frame = re.findall(r'id="frame-(\d+)"', page.text)[-1]
+        query = {"__debugger__": "yes", "cmd": "secret * 2", "frm": frame, "s": secret}
+        answer = session.get(f"{server.url}/debugged", params=query, timeout=30)
+        assert ">84<" in answer.text
+
+
 def test_flask_stream_that_breaks(start: Start) -> None:
     server = start("flask_site", errors=("failed on purpose",))
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(f"{server.url}/breaks", timeout=30)
     curl = need("curl")
-    result = subprocess.run([curl, "-s", f"{server.url}/breaks"], capture_output=True, check=False)
-    assert (result.returncode, result.stdout) in ((18, b"one"), (56, b"one"))
+    for option, status in (("--http1.1", 18), ("--http1.0", 56)):  # "partial file", and a reset
+        command = [curl, "-s", option, f"{server.url}/breaks"]
+        result = subprocess.run(command, capture_output=True, check=False)
+        assert result.returncode == status
+        assert result.stdout == b"one" or status == 56
 
 
 def exercise_django(url: str) -> None:
@@ -74,9 +136,80 @@ def exercise_django(url: str) -> None:
         assert form.json() == {"name": "n", "size": 2_000_000}
 
 
-def test_django(start: Start) -> None:
-    server = start("-w", "2", "django_site")
+@pytest.mark.parametrize("site", ["django_site", "validated:make('django_site')"])
+def test_django(start: Start, site: str) -> None:
+    server = start("-w", "2", site)
     exercise_django(server.url)
+
+
+def check_big(raw: BinaryIO, gate: Path) -> None:
+    """Read the response of /big: its first line before it goes on, and then some 100 MB."""
+    assert raw.readline() == b"number,square\n"
+    gate.open("w").close()
+    expected = b"1234567,1524155677489\n" * 3000
+    for _ in range(1600):
+        assert raw.read(len(expected)) == expected
+    assert raw.read() == b""
+
+
+def test_a_big_stream_of_django(start: Start, gate: Path) -> None:
+    """Its first octets arrive at once, and no memory holds the rest."""
+    server = start("django_site")
+    with server.connect() as client:
+        assert client.get("/")[0] == 200
+        (worker,) = server.workers()
+        before = peak_of_memory(worker)
+        client.send(f"GET /big?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        with HTTPResponse(client.socket) as response:
+            response.begin()
+            assert response.getheader("Transfer-Encoding") == "chunked"
+            check_big(cast(BinaryIO, response), gate)
+        assert peak_of_memory(worker) - before < 4 << 20
+        assert client.get("/")[0] == 200
+
+
+def test_a_big_stream_of_django_through_nginx(
+    start: Start, nginx: Callable[[str], str], gate: Path
+) -> None:
+    server = start("django_site")
+    front = nginx(f"127.0.0.1:{server.port}")
+    with unix_client(Path(front)) as client:
+        client.send(f"GET /big?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        with HTTPResponse(client.socket) as response:
+            response.begin()
+            assert response.getheader("Transfer-Encoding") == "chunked"
+            assert response.getheader("Content-Length") is None
+            check_big(cast(BinaryIO, response), gate)
+        assert client.get("/")[0] == 200
+
+
+def test_a_file_response_of_django(start: Start, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000
+    (tmp_path / "big.bin").write_bytes(content)
+    server = start("django_site", env={"FILES": str(tmp_path)})
+    with server.connect() as client:
+        for _ in range(3):
+            client.send(b"GET /attachment HTTP/1.1\r\nHost: h\r\n\r\n")
+            response = client.response()
+            assert response.getheader("Content-Length") == str(len(content))
+            assert 'filename="big.bin"' in (response.getheader("Content-Disposition") or "")
+            assert response.content == content  # type: ignore[attr-defined]
+            client.send(b"HEAD /attachment HTTP/1.1\r\nHost: h\r\n\r\n")
+            response = client.response("HEAD")
+            assert response.getheader("Content-Length") == str(len(content))
+        assert client.get("/")[0] == 200  # so that the call before is over
+        (worker,) = server.workers()
+        assert not [path for path in open_files(worker) if path.endswith("big.bin")]
+
+
+def peak_of_memory(pid: int) -> int:
+    """The most that a process has had in memory at once."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+
+
+def open_files(pid: int) -> list[str]:
+    return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def test_a_chunked_upload_arrives_in_django(start: Start) -> None:
@@ -89,6 +222,15 @@ def test_a_chunked_upload_arrives_in_django(start: Start) -> None:
 
     answer = requests.post(f"{server.url}/upload", data=pieces(), timeout=30)
     assert answer.json()["length"] == 100_000
+
+
+def test_a_long_chunked_upload_arrives_in_django(start: Start) -> None:
+    """As long as `buffer_body` says."""
+    server = start("--buffer-body", "8M", "django_site")
+    body = bytes(range(256)) * 20_000
+    pieces = (body[at : at + 50_000] for at in range(0, len(body), 50_000))
+    answer = requests.post(f"{server.url}/upload", data=pieces, timeout=30)
+    assert answer.json() == {"length": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 
 @pytest.fixture
