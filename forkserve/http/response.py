@@ -187,6 +187,11 @@ class ResponseEncoder:
         return self._framing is _NONE or self.excess > 0
 
     @property
+    def shows_its_end(self) -> bool:
+        """A client that is given no more than this sees that it is not all (RFC 9112 section 8)."""
+        return self._framing is _CHUNKED or self.missing > 0
+
+    @property
     def missing(self) -> int:
         """Octets that the application still owes to its Content-Length."""
         if self._framing is not _LENGTH or self._length is None:

@@ -279,7 +279,7 @@ class Connection(Stream):
             what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
             log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
         if exchange.stage is COMMITTED:
-            exchange.stage = ABORTED
+            exchange.break_off()
         elif exchange.stage is not FINISHED:
             self._send_error(exchange, status, detail)
 

@@ -155,6 +155,16 @@ class Exchange(Sink):
         self.encoder.start(f"{status} {phrase}", [("Content-Type", "text/plain; charset=utf-8")])
         self.send_only(page)
 
+    def break_off(self) -> None:
+        """The application failed in the middle, and nothing more of the body goes out.
+
+        If the framing tells the client, the connection ends like any other, so that what is out
+        arrives, and clients report a transfer that is not complete. A reset could destroy it; it
+        is the only way left where the close is the end of the body.
+        """
+        self.encoder.persist = False
+        self.stage = FINISHED if self.encoder.shows_its_end else ABORTED
+
     def give_up(self) -> None:
         """The client is gone. A response that is complete stays so: it may still be read."""
         if self.stage is NEW or self.stage is STARTED:

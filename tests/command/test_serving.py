@@ -175,7 +175,7 @@ def test_an_unread_body_is_never_the_next_request(start: Start) -> None:
     assert server.get("/hello") == (200, b"hello")
 
 
-def test_a_failing_stream_is_a_reset(start: Start) -> None:
+def test_a_failing_stream_is_not_taken_for_a_complete_one(start: Start) -> None:
     server = start("plain", errors=("failed on purpose",))
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(f"{server.url}/failing", timeout=30)

@@ -1,5 +1,6 @@
 """What applications do, and what of it reaches the client."""
 
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from forkserve.http.errors import InvalidResponse
 from forkserve.ops.scoreboard import Call
 from forkserve.worker.state import State
-from tests.worker.peer import GET, HEAD, Peer, statuses, streaming, tcp_pair
+from tests.worker.peer import GET, HEAD, App, Peer, statuses, streaming, tcp_pair
 
 
 def test_each_block_is_a_chunk_and_leaves_at_once() -> None:
@@ -50,17 +51,55 @@ def test_an_error_before_the_first_block_is_a_500() -> None:
     assert "forkserve" not in peer.log.lines[0]
 
 
-def test_an_error_after_the_first_block_is_a_reset_without_a_last_chunk() -> None:
+def broken(first: bytes, headers: Any = ()) -> App:
     def blocks() -> Iterator[bytes]:
-        yield b"one"
+        yield first
         raise RuntimeError("late")
 
-    peer = Peer(streaming(blocks()))
-    peer.send(GET + GET)
-    assert peer.read().endswith(b"3\r\none\r\n")
-    assert peer.state is State.CLOSED
+    return streaming(blocks(), headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"), [([], b"3\r\none\r\n"), ([("Content-Length", "4")], b"\r\n\r\none")]
+)
+def test_an_error_after_the_first_block_is_an_end_before_the_end(headers: Any, sent: bytes) -> None:
+    client, server = tcp_pair(1 << 16, 1 << 16)
+    peer = Peer(broken(b"one", headers), ends=(client, server))
+    peer.send(GET + GET, run=False)
+    peer.run_to(State.LINGER)
+    octets = peer.read_to_the_end()
+    assert octets.endswith(sent) and octets.count(b"HTTP/1.1") == 1
+    peer.socket.close()
+    peer.run_to(State.CLOSED)
     assert [access.status for access in peer.accesses.seen] == [200]
     assert peer.service.requests == 1
+
+
+def test_what_was_sent_before_an_error_arrives_also_at_a_slow_client() -> None:
+    client, server = tcp_pair(1 << 12, 1 << 12)
+    peer = Peer(broken(b"x" * 900_000), ends=(client, server))
+    peer.send(GET, run=False)
+    peer.run_to(State.FLUSH)
+    octets = b""
+    while peer.state is State.FLUSH:
+        select.select([client, server], [], [])
+        octets += peer.read()
+        peer.step()
+    assert peer.state is State.LINGER
+    octets += peer.read_to_the_end()
+    assert octets.count(b"x") == 900_000 and not octets.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_", "headers"),
+    [(b"GET / HTTP/1.0\r\n\r\n", []), (GET, [("Content-Length", "3")])],
+)
+def test_an_error_that_the_framing_does_not_show_is_a_reset(request_: bytes, headers: Any) -> None:
+    peer = Peer(broken(b"one", headers), ends=tcp_pair(1 << 16, 1 << 16))
+    peer.send(request_, run=False)
+    peer.run_to(State.CLOSED)
+    assert peer.read_to_the_end().endswith(b"one<reset>")
+    assert [access.status for access in peer.accesses.seen] == [200]
 
 
 @pytest.mark.parametrize(
