@@ -107,20 +107,20 @@ def _add_settings(command: click.Command) -> None:
     for name, (declaration, default) in declarations().items():
         kind = declaration.kind
         shown = " ".join(map(kind.show, default)) if kind.many else kind.show(default)
-        if declaration.options:
-            flag = kind is FLAG
-            options = list(declaration.options)
-            if flag:
-                options[-1] += f"/{_off(options[-1])}"
-            command.params.append(
-                click.Option(
-                    [*options, name],
-                    metavar=None if flag else kind.sort,
-                    default=None,
-                    multiple=kind.many,
-                    help=f"{declaration.help} [{shown}]" if shown else declaration.help,
-                )
+        if not declaration.options:
+            continue
+        options = list(declaration.options)
+        if kind is FLAG:
+            options[-1] += f"/{_off(options[-1])}"
+        command.params.append(
+            click.Option(
+                [*options, name],
+                metavar=None if kind is FLAG else kind.sort,
+                default=None,
+                multiple=kind.many,
+                help=f"{declaration.help} [{shown}]" if shown else declaration.help,
             )
+        )
 
 
 _add_settings(_command)

@@ -90,11 +90,14 @@ class ChunkedDecoder:
     """A body in the chunked transfer coding: chunks, a last chunk, a trailer section.
 
     Trailer fields are checked and dropped: WSGI has no place for them.
+
+    ``sizes``  of the chunks that began, in their order; for the caller to take away. The content,
+               put together, is divided by them.
     """
 
     __slots__ = (
         "_allowance", "_extensions", "_left", "_limits", "_next", "_trailers", "finished",
-        "remaining",
+        "remaining", "sizes",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, max_body: int | None) -> None:
@@ -106,6 +109,17 @@ class ChunkedDecoder:
         self._trailers = (0, 0)  # fields, octets
         self.finished = False
         self.remaining: int | None = None
+        self.sizes: list[int] = []
+
+    @property
+    def to_come(self) -> int:
+        """Octets of content that are to come of the chunk that has begun."""
+        return self._left
+
+    @property
+    def unclosed(self) -> bool:
+        """All content of the chunk is there, and what must stand behind it is not."""
+        return self._next is _CONTENT_END
 
     def decode(self, octets: bytes, start: int, into: list[bytes]) -> int:
         while not self.finished:
@@ -134,6 +148,7 @@ class ChunkedDecoder:
                     self._trailer_line(line)
                 elif size := self._chunk_line(line):
                     # The usual case, all of a chunk is there, takes no further turns.
+                    self.sizes.append(size)
                     stop = start + size
                     if octets[stop : stop + 2] == b"\r\n":
                         into.append(octets[start:stop])

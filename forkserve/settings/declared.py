@@ -224,9 +224,16 @@ class Settings:
     body_timeout: float = _declare(
         "Time limits", 30.0, kinds.duration(0.1),
         "How long a client may pause while it sends a body. Then it gets a 408.",
-        "It counts from the last octets that arrived, so a long upload is no problem; but one that "
-        "brings less than 500 octets a second, all in all, is a pause too.",
+        "It counts from the last octets that arrived, so a long upload is no problem.",
         "--body-timeout",
+    )
+    body_min_rate: int | None = _declare(
+        "Time limits", 500, kinds.size(1, none=True),
+        "Octets a second that a body must bring, all in all, once `body_timeout` is over. One that "
+        "brings less gets a 408.",
+        "Without it an octet now and then keeps a body going for ever. It is not asked of the "
+        "paths of `stream_path`, nor by `chunked_read`.",
+        "--body-min-rate",
     )
     write_timeout: float = _declare(
         "Time limits", 30.0, kinds.duration(0.1),
@@ -271,8 +278,17 @@ class Settings:
         "Buffers", 1 << 20, kinds.size(0, 1 << 40),
         "So much of a body is collected before the application is called, so that a slow client "
         "holds no worker; what is longer is handed on as it comes.",
-        "What is above 64K waits in an unlinked file in `tmp_dir`.",
+        "What is above 64K waits in an unlinked file in `tmp_dir`; sooner, when a worker holds "
+        "16M of input in memory.",
         "--buffer-body",
+    )
+    stream_path: tuple[str, ...] = _declare(
+        "Buffers", (), kinds.PATH_PREFIXES,
+        "Path whose request bodies are not collected but reach the application as they come, with "
+        "all paths below it: /up is also /up/2, but not /upload; repeatable.",
+        "For applications that answer while the request is still being sent. There a slow client "
+        "holds a worker, for as long as each of its pauses is shorter than `body_timeout`.",
+        "--stream-path",
     )
     buffer_response: int = _declare(
         "Buffers", 1 << 20, kinds.size(1 << 16, 1 << 40),  # room for the server's own answers
@@ -293,6 +309,26 @@ class Settings:
         "Send the field Server: forkserve, unless the application sends one itself.",
         "It tells no version. --no-server-header switches it off, where a policy asks for that.",
         "--server-header",
+    )
+
+    chunked_input_limit: int = _declare(
+        "Chunked input", 1 << 20, kinds.size(1, 1 << 40),
+        "Longest chunk that `chunked_read` returns; a longer one is an OSError.",
+        "It is for one chunk, which is held in memory, and not for the body.",
+        "--chunked-input-limit",
+    )
+    chunked_input_timeout: float = _declare(
+        "Chunked input", 4.0, kinds.duration(0.001),
+        "How long `chunked_read` waits for the client each time, if its caller does not say.",
+        "Then it raises an OSError, and can be called again.",
+        "--chunked-input-timeout",
+    )
+    uwsgi_api: bool = _declare(
+        "Chunked input", False, kinds.FLAG,
+        "Give the application a module `uwsgi` with `chunked_read` and `chunked_read_nb`, for code "
+        "that was written for uWSGI.",
+        "Leave it off otherwise: libraries take a server for uWSGI if they can import that.",
+        "--uwsgi-api",
     )
 
     user: int | None = _declare(

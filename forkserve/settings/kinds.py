@@ -192,6 +192,13 @@ def _read_variable(raw: object) -> str:
     return value
 
 
+def _read_path_prefix(raw: object) -> str:
+    value = _text(raw)
+    if not value.startswith("/") or set(value) & set("?#\0"):
+        raise ValueError("is not a path like /upload")
+    return value
+
+
 def _read_mode(raw: object) -> int | None:
     if raw == NONE:
         return None
@@ -224,6 +231,7 @@ APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
 PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)
 VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
+PATH_PREFIXES = Kind("PREFIX", _read_path_prefix, str, many=True)
 PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)
 FLAG = Kind("true|false", _read_flag, _show_flag)  # on the command line --name and --no-name
 MODE = Kind("none|MODE", _read_mode, _show_mode)

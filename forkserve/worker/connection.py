@@ -10,23 +10,20 @@ application that the loop runs.
                                  └────> LINGER          the last response is out
 """
 
-import contextlib
 import io
 import socket
-import struct
 
-from forkserve.errors import in_a_line, traceback_of
-from forkserve.http.errors import InvalidResponse, ProtocolError
-from forkserve.http.framing import RequestFraming, request_framing
-from forkserve.http.head import Head, parse_head
+from forkserve.http.errors import ProtocolError
+from forkserve.http.framing import request_framing
+from forkserve.http.head import parse_head
 from forkserve.worker.body import RequestBody
-from forkserve.worker.exchange import OWN_MODULES, Exchange
+from forkserve.worker.exchange import Exchange, refused
 from forkserve.worker.service import Service
 from forkserve.worker.state import FRESH, ROWS, UNCHANGED, State
 from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed, Stream
-from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, Environ, run_app
+from forkserve.wsgi.call import ABORTED, Environ, run_app
 from forkserve.wsgi.environ import apply_forwarded, request_environ
-from forkserve.wsgi.input import BodyError, ClientDisconnected
+from forkserve.wsgi.input import ClientDisconnected
 
 *_, HEAD, BODY, READY, RUNNING, FLUSH, IDLE, DRAIN, LINGER, CLOSED = State
 
@@ -43,8 +40,6 @@ _LAST_CHANCE = 1.0
 _LOOK_AGAIN = 1024
 
 _NEVER = float("inf")
-_ABRUPTLY = struct.pack("ii", 1, 0)  # struct linger: close at once, with a reset
-_NO_BODY = RequestFraming(0, False)
 
 
 class Connection(Stream):
@@ -156,6 +151,7 @@ class Connection(Stream):
         self.state = CLOSED
         self.buffer = b""
         self.unsent = None
+        self.hold(0)
         self._drop_exchange()
 
     # ---- from octets to the call
@@ -166,6 +162,7 @@ class Connection(Stream):
             self._parse(whole, now)
         else:
             self.buffer = whole
+            self._hold_head(now)
 
     def _parse(self, octets: bytes, now: float) -> None:
         """Take the head of a request from ``octets``, and go on with what its framing says."""
@@ -178,8 +175,7 @@ class Connection(Stream):
                 return
             framing = request_framing(head, service.max_body)
         except ProtocolError as error:
-            head = head or _head_of_refused(octets)
-            self.exchange = Exchange(self, head, _NO_BODY, None, self._began)
+            self.exchange = refused(self, head, octets, self._began)
             self._refuse(error, now)
             return
         self.buffer = octets[head.end :]
@@ -187,7 +183,8 @@ class Connection(Stream):
             self.exchange = Exchange(self, head, framing, None, self._began)
             self._call(now)
             return
-        body = RequestBody(framing, service, self, now)
+        streamed = service.streams(head.path)
+        body = RequestBody(framing, service, self, now, streamed=streamed)
         self.exchange = Exchange(self, head, framing, body, self._began)
         self.state = BODY
         self._collect(now)
@@ -205,6 +202,12 @@ class Connection(Stream):
         elif self.state is READY:
             self.state = IDLE
             self.deadline = now + self.service.keep_alive
+        self._hold_head(now)
+
+    def _hold_head(self, now: float) -> None:
+        """Keep what is there of a head, if there is room for it."""
+        if not self.hold(len(self.buffer)) and self.state is HEAD:
+            self._refuse(ProtocolError(503, "too many requests are incomplete"), now)
 
     def _collect(self, now: float) -> None:
         """Collect what is there of the body; when that is enough, call."""
@@ -212,6 +215,9 @@ class Connection(Stream):
         body = self.exchange.body
         try:
             body.collect()
+            if not body.collected_enough and not self._hold_input():
+                body.move_to_disk()
+                self._hold_input()
         except ProtocolError as error:
             self._refuse(error, now)
         except ClientDisconnected:
@@ -229,6 +235,11 @@ class Connection(Stream):
             else:
                 self.deadline = body.deadline(now)
 
+    def _hold_input(self) -> bool:
+        """Count what is kept of the request and of the next one. False: it is too much."""
+        body = None if self.exchange is None else self.exchange.body
+        return self.hold(len(self.buffer) + (0 if body is None else body.in_memory))
+
     def _call(self, now: float) -> None:
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
@@ -241,11 +252,8 @@ class Connection(Stream):
         environ = request_environ(self._base, head, file, self.remote, self.served)
         if exchange.forwarded is not None:
             apply_forwarded(environ, exchange.forwarded)
-        if body is not None and body.decoded_length is not None:
-            # RFC 9112 section 7.1.3: decoded, the message has a length and no transfer coding. So
-            # every framework can read it, also those that know no chunked requests.
-            environ["CONTENT_LENGTH"] = str(body.decoded_length)
-            del environ["HTTP_TRANSFER_ENCODING"]
+        if body is not None:
+            body.describe(environ)
         environ["wsgi.early_hints"] = exchange.early_hints
         if service.access_log is not None:
             exchange.environ = environ
@@ -255,7 +263,7 @@ class Connection(Stream):
         except BaseException as error:
             if service.forked:
                 raise  # a child that came back from the call: nothing here is its own
-            self._fail(exchange, error)
+            exchange.fail(error)
         service.row.end()
         if body is not None:
             body.close_input()
@@ -263,41 +271,13 @@ class Connection(Stream):
 
     # ---- from the call to the next request
 
-    def _fail(self, exchange: Exchange, error: BaseException) -> None:
-        """The call raised. What the client is told depends on what it has already read."""
-        log, line = self.service.log, exchange.head.line
-        status, detail = 500, "The application failed."
-        if isinstance(error, ClientDisconnected):
-            exchange.give_up()
-            return
-        if isinstance(error, BodyError):
-            status, detail = error.status, error.detail
-        elif isinstance(error, InvalidResponse):
-            log.error("the response to %.200r cannot be sent: %s", line, error)
-        else:
-            where = "after the response to" if exchange.stage is FINISHED else "in"
-            what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
-            log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
-        if exchange.stage is COMMITTED:
-            exchange.break_off()
-        elif exchange.stage is not FINISHED:
-            self._send_error(exchange, status, detail)
-
-    def _send_error(self, exchange: Exchange, status: int, detail: str) -> None:
-        try:
-            exchange.send_error(status, detail)
-        except ClientDisconnected:
-            exchange.stage = ABORTED
-
     def _refuse(self, error: ProtocolError, now: float) -> None:
         """Answer with an error, and close. Nothing more of this connection is parsed."""
         if self.exchange is None:
-            self.exchange = Exchange(
-                self, _head_of_refused(self.buffer), _NO_BODY, None, self._began
-            )
+            self.exchange = refused(self, None, self.buffer, self._began)
         self.buffer = b""
         self.exchange.encoder.persist = False
-        self._send_error(self.exchange, error.status, error.detail)
+        self.exchange.send_error(error.status, error.detail)
         self._settle(self.exchange)
 
     def _settle(self, exchange: Exchange) -> None:
@@ -307,6 +287,12 @@ class Connection(Stream):
             self._abort()
         elif self.unsent is not None:
             self.state = FLUSH
+            if not self._hold_input():
+                self.buffer = b""  # the client sends it again on another connection
+                exchange.encoder.persist = False
+                if exchange.body is not None:
+                    exchange.body.discard()
+                self.hold(0)
             self.writable(now)
         else:
             self._after_response(now)
@@ -332,15 +318,19 @@ class Connection(Stream):
         if self.exchange.body is not None:
             self.exchange.body.discard()
         self.exchange = None
-        if self.buffer:
-            self.state = READY
-            self.deadline = _NEVER
-        else:
+        if not self.buffer:
+            if self.held:
+                self.hold(0)
             self.state = IDLE
             # A worker that began to leave meanwhile has not announced it to this client.
             self.deadline = now + (
                 self.service.keep_alive if self.service.persist else _LAST_CHANCE
             )
+        elif self.hold(len(self.buffer)):
+            self.state = READY
+            self.deadline = _NEVER
+        else:
+            self._linger(now)  # the client sends it again on another (RFC 9112 section 9.3.2)
 
     def _drop_exchange(self) -> None:
         if self.exchange is not None and self.exchange.body is not None:
@@ -367,6 +357,7 @@ class Connection(Stream):
         """
         self._drop_exchange()
         self.buffer = b""
+        self.hold(0)
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -386,12 +377,5 @@ class Connection(Stream):
             self.exchange.close_file(error)
             if self.service.access_log is not None:
                 self.service.access_log.write(self.exchange.access(self.service.clock()))
-        with contextlib.suppress(OSError):  # the client may be gone
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
+        self.reset_at_close()
         self.close()
-
-
-def _head_of_refused(octets: bytes) -> Head:
-    """What the log, and the answer's framing, need of a request that could not be parsed."""
-    line = octets.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
-    return Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)

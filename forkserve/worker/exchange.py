@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from forkserve.errors import in_a_line, traceback_of
+from forkserve.http.errors import InvalidResponse
 from forkserve.http.forwarded import FIELDS, Forwarded
 from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head
@@ -20,14 +21,14 @@ from forkserve.worker.service import Service
 from forkserve.worker.stream import FileFailed
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, NEW, STARTED, Sink
 from forkserve.wsgi.file_wrapper import FileWrapper, Region
+from forkserve.wsgi.input import BodyError, ClientDisconnected
 
 # A block so long is sent behind the head, not copied to it: below, one copy is cheaper than a
 # second system call.
 _COPY = 65536
 
-OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")
-"""What a traceback of the application does not show."""
-
+_OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")  # which no traceback begins with
+_NO_BODY = RequestFraming(0, False)
 _FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
 CLIENT_CLOSED_REQUEST = 499
@@ -146,14 +147,34 @@ class Exchange(Sink):
     # ---- for the connection
 
     def send_error(self, status: int, detail: str) -> None:
-        """Answer with a page of our own. ``detail`` is ours, not the client's.
-
-        Raises ClientDisconnected.
-        """
+        """Answer with a page of our own. ``detail`` is ours, not the client's."""
         phrase = HTTPStatus(status).phrase
         page = f"{status} {phrase}\n\n{detail}\n".encode("ascii")
         self.encoder.start(f"{status} {phrase}", [("Content-Type", "text/plain; charset=utf-8")])
-        self.send_only(page)
+        try:
+            self.send_only(page)
+        except ClientDisconnected:
+            self.stage = ABORTED
+
+    def fail(self, error: BaseException) -> None:
+        """The call raised. What the client is told depends on what it has already read."""
+        log, line = self._service.log, self.head.line
+        status, detail = 500, "The application failed."
+        if isinstance(error, ClientDisconnected):
+            self.give_up()
+            return
+        if isinstance(error, BodyError):
+            status, detail = error.status, error.detail
+        elif isinstance(error, InvalidResponse):
+            log.error("the response to %.200r cannot be sent: %s", line, error)
+        else:
+            where = "after the response to" if self.stage is FINISHED else "in"
+            what, trace = in_a_line(error), traceback_of(error, _OWN_MODULES)
+            log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
+        if self.stage is COMMITTED:
+            self.break_off()
+        elif self.stage is not FINISHED:
+            self.send_error(status, detail)
 
     def break_off(self) -> None:
         """The application failed in the middle, and nothing more of the body goes out.
@@ -191,7 +212,7 @@ class Exchange(Sink):
         try:
             getattr(region.wrapper, "close", _nothing)()
         except BaseException as raised:  # noqa: BLE001 - as in the call
-            what, trace = in_a_line(raised), traceback_of(raised, OWN_MODULES)
+            what, trace = in_a_line(raised), traceback_of(raised, _OWN_MODULES)
             service.log.error(
                 "after the response to %.200r the application raised %s\n%s", line, what, trace
             )
@@ -251,6 +272,15 @@ class Exchange(Sink):
 
 def _nothing() -> None:
     """The ``close`` of what has none."""
+
+
+def refused(carrier: Carrier, head: Head | None, octets: bytes, began: float) -> Exchange:
+    """The exchange of a request that is not accepted; of one that could not be parsed, ``octets``
+    tell what the log and the answer's framing need."""
+    if head is None:
+        line = octets.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+        head = Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)
+    return Exchange(carrier, head, _NO_BODY, None, began)
 
 
 def _octets(count: int) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import forkserve
 from forkserve import __version__
 from forkserve.apploader import load_application
 from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line, traceback_of, why_not
@@ -31,6 +32,7 @@ from forkserve.settings import Settings
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
+from forkserve.wsgi.chunked import install_uwsgi_module
 from forkserve.wsgi.environ import listener_environ
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def run_worker(
         if access_file is not None:
             access_log = AccessLog(access_file, settings.access_logformat)
         service = Service(app, settings, row, log, access_log, time.monotonic, spools)
+        forkserve.read_chunks_from(service.running_chunks)
         environs = [
             _environ(item, error_file, slot, generation, tls is not None) for item in listeners
         ]
@@ -173,6 +176,8 @@ def prepare_process(settings: Settings) -> None:
             "write in it: bodies are collected there"
         )
     sys.path[:0] = [directory, *(os.path.abspath(path) for path in settings.pythonpath)]
+    if settings.uwsgi_api:
+        install_uwsgi_module()
     # Modules may have come since the master looked.
     importlib.invalidate_caches()
 

@@ -1,8 +1,10 @@
 """What all connections of one worker share: the application, the limits, the logs, the clock."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import unquote_to_bytes
 
 from forkserve.http.forwarded import UNTRUSTED, Forwarded, forwarded_reader
 from forkserve.http.head import Limits
@@ -12,6 +14,9 @@ from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Row
 from forkserve.settings import Settings
 from forkserve.wsgi.call import Application
+from forkserve.wsgi.chunked import NO_CHUNKS, ChunkReader
+
+_INPUT_ROOM = 16 << 20
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
@@ -22,10 +27,12 @@ _MONTHS = (
 class Service:
     """Made once, before the first connection. Times are in seconds, sizes in octets.
 
-    ``persist``   False once the worker retires: responses then announce the close
-    ``forked``    this is a child that the application has forked
-    ``requests``  how many have been read whole
-    ``spools``    how many more files may be open at once: bodies of requests, and of responses
+    ``persist``     False once the worker retires: responses then announce the close
+    ``forked``      this is a child that the application has forked
+    ``requests``    how many have been read whole
+    ``spools``      how many more files may be open at once: bodies of requests, and of responses
+    ``input_room``  how many more octets of unfinished requests may be kept in memory
+    ``chunks``      of the body of the running call, if it has one
     """
 
     def __init__(
@@ -59,11 +66,16 @@ class Service:
         self.handshake_timeout = settings.handshake_timeout
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
+        self.body_min_rate = settings.body_min_rate
+        self.chunk_limit = settings.chunked_input_limit
+        self.chunk_timeout = settings.chunked_input_timeout
         self.write_timeout = settings.write_timeout
         self.persist = True
         self.forked = False
         self.requests = 0
         self.spools = spools
+        self.input_room = _INPUT_ROOM
+        self.chunks: ChunkReader | None = None
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
@@ -71,6 +83,25 @@ class Service:
         self._server_header = settings.server_header
         self._own_lines: OwnLines = (b"", b"", b"", b"")
         self._date_until = 0.0
+        # As in PATH_INFO: octets, read as latin-1.
+        self._stream_paths = tuple(
+            os.fsencode(path).decode("latin-1").rstrip("/") + "/" for path in settings.stream_path
+        )
+
+    def streams(self, path: str) -> bool:
+        """The body of a request for ``path``, as the client wrote it, is not to be collected."""
+        if not self._stream_paths:
+            return False
+        decoded = unquote_to_bytes(path).decode("latin-1")
+        return f"{decoded}/".startswith(self._stream_paths)
+
+    def running_chunks(self) -> ChunkReader:
+        """The body of the running call. Raises RuntimeError."""
+        if self.chunks is not None:
+            return self.chunks
+        if self.row.read() is None:
+            raise RuntimeError("chunked_read was called, and no call of the application is running")
+        return NO_CHUNKS
 
     def progress(self) -> float:
         """The running call is not stuck: it has sent or received something. Returns the time."""

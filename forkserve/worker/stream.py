@@ -7,10 +7,12 @@ would hold the memory, or the file, for ever.
 The only place where a client's socket is written.
 """
 
+import contextlib
 import fcntl
 import os
 import select
 import socket
+import struct
 import sys
 import termios
 
@@ -23,6 +25,9 @@ RECV = 65536
 RECV_HEAD = 16384
 """A recv allocates what it asks for, and for the small head of a request 64 KiB take noticeably
 longer than 16: ``benchmarks --scenario hello``."""
+
+_ABRUPTLY = struct.pack("ii", 1, 0)  # struct linger: close at once, with a reset
+_NEVER = float("inf")
 
 # At once, of what waits: the kernel takes hardly more (tcp_wmem), and of a file it is what is read
 # from the disk before others have their turn.
@@ -44,14 +49,16 @@ class Stream:
                 sent, of ``region`` neither
     ``region``  what of a file follows them; it stays, used up, until its file is closed
     ``take_by`` while there is something unsent: when the client must have taken more of it
+    ``held``    octets of input that the worker counts as kept in memory for this client
     """
 
-    __slots__ = ("_queued", "buffer", "region", "service", "socket", "take_by", "unsent")
+    __slots__ = ("_queued", "buffer", "held", "region", "service", "socket", "take_by", "unsent")
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         self.service = service
         self.socket = sock
         self.buffer = b""
+        self.held = 0
         self.unsent: bytearray | None = None
         self.region: Region | None = None
         self.take_by = 0.0
@@ -85,26 +92,38 @@ class Stream:
                 raise ClientDisconnected("the client did not read the response in time")
             self.send_unsent()
 
+    def hold(self, octets: int) -> bool:
+        """Count ``octets`` as what is kept of this client's input, in place of what was counted.
+
+        False: that is more than there is room for. It is counted nevertheless.
+        """
+        self.service.input_room += self.held - octets
+        self.held = octets
+        return self.service.input_room >= 0
+
     def receive(self, deadline: float) -> bytes:
         """Wait for more of the body, in a call. Raises ClientDisconnected, BodyError(408)."""
-        service = self.service
-        while True:
-            if self.unsent is not None:
-                # The client may be waiting for this before it sends more.
-                self.send_unsent()
-            try:
-                octets = self.socket.recv(RECV)
-            except BlockingIOError:
-                events = READABLE if self.unsent is None else READABLE | WRITABLE
-                if not self._wait(events, deadline - service.clock()):
-                    raise BodyError(408, "the request body did not arrive in time") from None
-                continue
-            except OSError as error:
-                raise ClientDisconnected(str(error)) from None
-            if not octets:
-                raise ClientDisconnected("the client closed before the end of its request body")
-            service.progress()
-            return octets
+        while not (octets := self.receive_now()):
+            events = READABLE if self.unsent is None else READABLE | WRITABLE
+            if not self._wait(events, deadline - self.service.clock()):
+                raise BodyError(408, "the request body did not arrive in time")
+        return octets
+
+    def receive_now(self) -> bytes:
+        """What is there of the body, b"" if nothing is. Raises ClientDisconnected."""
+        if self.unsent is not None:
+            # The client may be waiting for this before it sends more.
+            self.send_unsent()
+        try:
+            octets = self.socket.recv(RECV)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from None
+        if not octets:
+            raise ClientDisconnected("the client closed before the end of its request body")
+        self.service.progress()
+        return octets
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to ``send_unsent``."""
@@ -188,14 +207,22 @@ class Stream:
             return
         _advance(region, sent)
 
+    def reset_at_close(self) -> None:
+        """The client is to see that what it got is not complete."""
+        with contextlib.suppress(OSError):  # it may be gone
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
+
     def _wait(self, events: int, timeout: float) -> bool:
-        """Wait for the client, in the middle of a call. The client's time is not the call's."""
+        """Wait for the client, in the middle of a call. The client's time is not the call's.
+
+        Also for ever: the master can still end the worker, which is in a system call.
+        """
         service = self.service
         timeout = max(timeout, 0.0)
         service.row.extend(service.clock() + timeout + service.timeout)
         poll = select.poll()
         poll.register(self.socket, events)  # EPOLLIN and EPOLLOUT are POLLIN and POLLOUT
-        ready = poll.poll(timeout * 1000)
+        ready = poll.poll(None if timeout == _NEVER else timeout * 1000)
         service.progress()
         return bool(ready)
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from forkserve.http.forwarded import Forwarded
 from forkserve.http.head import Head
 from forkserve.wsgi.call import Environ
+from forkserve.wsgi.chunked import NO_CHUNKS
 from forkserve.wsgi.file_wrapper import FileWrapper
 
 
@@ -46,6 +47,9 @@ def listener_environ(
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
         "wsgi.file_wrapper": FileWrapper,
+        # Of a request without a body; one that has a body gets its own.
+        "forkserve.chunked_read": NO_CHUNKS.chunked_read,
+        "forkserve.chunked_read_nb": NO_CHUNKS.chunked_read_nb,
         "forkserve.slot": slot,
         "forkserve.generation": generation,
     }

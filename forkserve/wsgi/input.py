@@ -30,22 +30,25 @@ class _Receiver(io.RawIOBase):
     """The raw file under ``wsgi.input``: gives what ``receive`` gives, as it comes."""
 
     def __init__(self, receive: Callable[[], bytes]) -> None:
+        self.pending = memoryview(b"")
+        self.receiving = True
         self._receive = receive
-        self._pending = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if not self._pending:
-            self._pending = memoryview(self._receive())
-        octets = min(len(buffer), len(self._pending))
-        buffer[:octets] = self._pending[:octets]
-        self._pending = self._pending[octets:]
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        if not self.pending:
+            if not self.receiving:
+                return None
+            self.pending = memoryview(self._receive())
+        octets = min(len(buffer), len(self.pending))
+        buffer[:octets] = self.pending[:octets]
+        self.pending = self.pending[octets:]
         return octets
 
 
-def body_file(receive: Callable[[], bytes]) -> io.BufferedReader:
+class BodyFile(io.BufferedReader):
     """A binary file of the body that ``receive`` delivers.
 
     ``receive`` blocks until there is content and returns it, b"" at the end of the body and ever
@@ -53,4 +56,21 @@ def body_file(receive: Callable[[], bytes]) -> io.BufferedReader:
     (read, read1, readinto, readline with a size, readlines, iteration), at C speed; it asks for
     more only when what is there does not satisfy the read.
     """
-    return io.BufferedReader(_Receiver(receive), _BUFFER)
+
+    def __init__(self, receive: Callable[[], bytes]) -> None:
+        self._receiver = _Receiver(receive)
+        super().__init__(self._receiver, _BUFFER)
+
+    def take_back(self) -> bytes:
+        """What was received and not read yet: it is not in the file any more."""
+        if self.closed:
+            return b""
+        receiver = self._receiver
+        receiver.receiving = False
+        try:
+            ahead = self.read(len(self.peek()))
+        finally:
+            receiver.receiving = True
+        ahead += receiver.pending
+        receiver.pending = memoryview(b"")
+        return ahead

@@ -411,3 +411,16 @@ def test_the_first_answer_comes_soon(start: Start) -> None:
     server = start("plain")
     server.get()
     assert time.monotonic() - began < 5.0
+
+
+def test_a_flag_is_an_option_without_a_value(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text("uwsgi_api = true\n")
+    for arguments, env, shown in (
+        ((), {}, "false  # default"),
+        (("--uwsgi-api",), {"FORKSERVE_UWSGI_API": "0"}, "true  # --uwsgi-api"),
+        (("-c", str(file)), {}, f"true  # {file}"),
+        (("-c", str(file)), {"FORKSERVE_UWSGI_API": "false"}, "false  # FORKSERVE_UWSGI_API"),
+    ):
+        result = run("--print-config", *arguments, "plain", env=env)
+        assert f"uwsgi_api = {shown}" in result.stdout.splitlines()

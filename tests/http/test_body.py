@@ -169,6 +169,40 @@ def test_the_overhead_is_limited() -> None:
     assert refusal(b"0\r\n" + (b"A: " + b"b" * 50 + b"\r\n") * 2, limits=small) == 431
 
 
+@pytest.mark.parametrize(
+    ("data", "sizes"),
+    [
+        (b"0\r\n\r\n", []),
+        (b"5\r\nhello\r\n0\r\n\r\n", [5]),
+        (b"1\r\nh\r\n4;a=b\r\nello\r\n0\r\nX: y\r\n\r\n", [1, 4]),
+        (b"2\r\n\r\n\r\n0012\r\n" + b"x" * 18 + b"\r\n1\r\n0\r\n0\r\n\r\n", [2, 18, 1]),
+    ],
+)
+def test_the_sizes_of_the_chunks_are_told(data: bytes, sizes: list[int]) -> None:
+    for pieces in pieces_of(data + NEXT):
+        decoder = ChunkedDecoder(LIMITS, None)
+        content, _ = feed(decoder, pieces)
+        assert decoder.sizes == sizes
+        assert sum(sizes) == len(content)
+        assert (decoder.to_come, decoder.unclosed) == (0, False)
+
+
+def test_what_is_to_come_of_a_chunk_is_told() -> None:
+    told = []
+    decoder = ChunkedDecoder(LIMITS, None)
+    for piece in (b"5\r\n", b"hel", b"lo", b"\r\n", b"1\r\nx\r\n0\r\n", b"\r\n"):
+        decoder.decode(piece, 0, [])
+        told.append((decoder.to_come, decoder.unclosed))
+    assert told == [(5, False), (2, False), (0, True), (0, False), (0, False), (0, False)]
+
+
+def test_a_size_that_is_refused_is_not_told() -> None:
+    decoder = ChunkedDecoder(LIMITS, 4)
+    with pytest.raises(ProtocolError):
+        decoder.decode(b"1\r\nx\r\n5\r\nhello\r\n", 0, [])
+    assert decoder.sizes == [1]
+
+
 def test_a_truncated_body_is_not_finished() -> None:
     whole = b"5\r\nhello\r\n0\r\nX: y\r\n\r\n"
     for length in range(len(whole)):

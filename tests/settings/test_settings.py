@@ -54,6 +54,10 @@ def test_defaults() -> None:
         ("server_header", "1", True), ("server_header", "true", True), ("server_header", "YES", True),
         ("server_header", "0", False), ("server_header", "False", False), ("server_header", "no", False),
         ("server_header", True, True), ("server_header", False, False), ("server_header", 0, False),
+        ("body_min_rate", "1K", 1024), ("body_min_rate", "none", None),
+        ("uwsgi_api", True, True), ("uwsgi_api", False, False), ("uwsgi_api", "true", True), ("uwsgi_api", "1", True),
+        ("uwsgi_api", "False", False), ("uwsgi_api", "0", False), ("uwsgi_api", 1, True),
+        ("stream_path", ["/a", "/b,c/"], ("/a", "/b,c/")), ("stream_path", "/", ("/",)),
     ],
 )  # fmt: skip
 def test_values(name: str, text: Any, value: object) -> None:
@@ -84,6 +88,10 @@ def test_values(name: str, text: Any, value: object) -> None:
         ("server_header", "", "neither true nor false"), ("server_header", "on", "neither true nor false"),
         ("server_header", 2, "neither true nor false"), ("server_header", [True], "one number or one text"),
         ("name", "a\0b", "NUL"), ("group", "no-such-group", "is no group"),
+        ("uwsgi_api", "", "neither true nor false"),
+        ("uwsgi_api", 2, "neither true nor false"), ("uwsgi_api", [True], "one text"),
+        ("stream_path", ["up"], "is not a path like"), ("stream_path", ["/a?b"], "is not a path like"),
+        ("stream_path", [True], "one text"), ("body_min_rate", "0", "is not a limit: write none"),
     ],
 )  # fmt: skip
 def test_values_that_are_refused(name: str, text: Any, part: str) -> None:
@@ -322,6 +330,7 @@ def test_a_mode_reads_back(mode: int) -> None:
         {"name": "a\x7f\x1b\\\"b\n"}, {"chdir": "1.5"}, {"app": "a.b:c('x')"},
         {"env": ["A=b c", "\U0001f40d='\"'"], "pythonpath": ["/a b,/c"]},
         {"forwarded_allow_ips": "*"}, {"forwarded_allow_ips": "unix,::ffff:10.0.0.0/104,2001:db8::7,0.0.0.0/0"},
+        {"uwsgi_api": "true", "name": "true", "stream_path": ["/a b", "/\"c"], "body_min_rate": "none"},
         {"timeout": "none", "max_body": "none", "max_requests": "7", "keep_alive": "1234ms"},
     ],
 )  # fmt: skip
