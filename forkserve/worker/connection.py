@@ -35,9 +35,11 @@ _LINGER_IN_ALL = 30.0
 _LAST_CHANCE = 1.0
 """Seconds in which a client of a retiring worker may still send a request that it had under way."""
 
-# A head that comes in many small pieces is looked at when a line is complete, or after so much:
-# or else each octet would have all the octets before it parsed again.
+# A head that comes in many small pieces is looked at when a line is complete, or after so much, and
+# when it has grown by an eighth: or else each octet, or each line, would have all the octets before
+# it parsed again. It is looked at in any case when it ends, also if that is not how a head ends.
 _LOOK_AGAIN = 1024
+_ENDS = (b"\n\r\n", b"\n\n")
 
 _NEVER = float("inf")
 
@@ -158,7 +160,11 @@ class Connection(Stream):
 
     def _more_of_head(self, octets: bytes, now: float) -> None:
         whole = self.buffer + octets
-        if b"\n" in octets or len(whole) - self._looked_at >= _LOOK_AGAIN:
+        behind = max(len(self.buffer) - 3, 0)
+        grown = len(whole) - self._looked_at
+        if any(whole.find(end, behind) >= 0 for end in _ENDS) or (
+            grown * 8 >= self._looked_at and (b"\n" in octets or grown >= _LOOK_AGAIN)
+        ):
             self._parse(whole, now)
         else:
             self.buffer = whole

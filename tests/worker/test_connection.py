@@ -35,6 +35,24 @@ def test_a_head_in_pieces(size: int) -> None:
     assert peer.state is State.IDLE
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\n \r\n\r\n"])
+def test_a_wrong_head_in_many_lines_is_refused_at_its_end_and_not_at_its_deadline(
+    end: bytes,
+) -> None:
+    peer = Peer(hello)
+    for line in (
+        b"GET / HTTP/1.1\r\n",
+        b"Host: h\r\n",
+        *[b"A: " + b"b" * 100 + b"\r\n"] * 40,
+        b"C: d",
+    ):
+        peer.send(line)
+    assert peer.state is State.HEAD
+    for octet in end:
+        peer.send(bytes([octet]))
+    assert peer.statuses() == [400]
+
+
 def test_pipelined_requests_are_answered_in_order_and_one_at_a_turn() -> None:
     peer = Peer(whole)
     requests = [
