@@ -229,8 +229,8 @@ class Settings:
     )
     body_min_rate: int | None = _declare(
         "Time limits", 500, kinds.size(1, none=True),
-        "Octets a second that a body must bring, all in all, once `body_timeout` is over. One that "
-        "brings less gets a 408.",
+        "Octets a second that a body must bring. What it brings earns it time, up to "
+        "`body_timeout`; without any left it gets a 408.",
         "Without it an octet now and then keeps a body going for ever. It is not asked of the "
         "paths of `stream_path`, nor by `chunked_read`.",
         "--body-min-rate",

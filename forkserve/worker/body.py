@@ -54,8 +54,8 @@ class RequestBody(ChunkReader):
     """
 
     __slots__ = (
-        "_at", "_began", "_chunked", "_decoder", "_error", "_file", "_given", "_input", "_on_disk",
-        "_over", "_pieces", "_ready", "_service", "_sizes", "_source", "_streamed",
+        "_at", "_chunked", "_decoder", "_due", "_earned_for", "_error", "_file", "_given", "_input",
+        "_on_disk", "_over", "_pieces", "_ready", "_service", "_sizes", "_source", "_streamed",
         "_wants_continue", "_whole", "_withheld", "received",
     )  # fmt: skip
 
@@ -77,7 +77,8 @@ class RequestBody(ChunkReader):
         self._streamed = streamed
         self._source = source
         self._service = service
-        self._began = now
+        self._due = now + service.body_timeout
+        self._earned_for = 0  # octets that were taken into account in it
         self._pieces: list[bytes] = []  # of what is in memory
         self._file: IO[bytes] | None = None
         self._on_disk = 0  # octets of content in the file, without those that a reader was given
@@ -123,7 +124,10 @@ class RequestBody(ChunkReader):
         pause, rate = self._service.body_timeout, self._service.body_min_rate
         if rate is None or self._streamed:
             return now + pause
-        return min(now + pause, self._began + pause + self.received / rate)
+        # What came earns time, but no more than a pause: a burst is no leave to drip for hours.
+        earned = (self.received - self._earned_for) / rate
+        self._due, self._earned_for = min(now + pause, self._due + earned), self.received
+        return self._due
 
     # ---- for the connection
 
@@ -336,7 +340,7 @@ class RequestBody(ChunkReader):
         """Send the 100 (Continue) that the client waits for."""
         self._wants_continue = self._withheld = False
         self._source.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._began = self._service.clock()
+        self._due = self._service.clock() + self._service.body_timeout
 
     def _take(self, into: list[bytes]) -> None:
         buffer, count = self._source.buffer, len(into)

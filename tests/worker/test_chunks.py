@@ -449,6 +449,31 @@ def test_the_least_rate_is_a_setting(settings: dict[str, Any], slow: bool) -> No
     assert peer.statuses() == ([408] if slow else [])
 
 
+def test_a_burst_earns_no_more_than_one_pause() -> None:
+    """Or a megabyte at once would be leave to drip for half an hour."""
+    peer = Peer(hello)
+    peer.send(POST + b"Content-Length: 1000000\r\n\r\n" + b"x" * 60_000)
+    peer.wait(29.0)
+    peer.send(b"x")
+    peer.wait(1.1)
+    assert peer.statuses() == [408]
+
+
+def test_a_burst_in_the_call_earns_no_more_than_one_pause() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        assert len(environ["wsgi.input"].read(100_000)) == 100_000
+        peer.clock.now += 29.0
+        peer.send(b"x", run=False)
+        assert environ["wsgi.input"].read(1) == b"x"
+        peer.clock.now += 1.1
+        environ["wsgi.input"].read(1)
+        raise AssertionError("there was nothing to be read")
+
+    peer = Peer(app, buffer_body=0)
+    peer.send(POST + b"Content-Length: 1000000\r\n\r\n" + b"x" * 100_000)
+    assert peer.statuses() == [408]
+
+
 def test_without_a_least_rate_a_body_may_still_not_pause() -> None:
     peer = Peer(hello, body_min_rate=None)
     peer.send(POST + b"Content-Length: 10\r\n\r\nx")
