@@ -277,7 +277,8 @@ class Settings:
     buffer_body: int = _declare(
         "Buffers", 1 << 20, kinds.size(0, 1 << 40),
         "So much of a body is collected before the application is called, so that a slow client "
-        "holds no worker; what is longer is handed on as it comes.",
+        "holds no worker; what is longer is handed on as it comes. A chunked body is collected to "
+        "its end, unless this is 0, so that every framework can be told its length.",
         "What is above 64K waits in an unlinked file in `tmp_dir`; sooner, when a worker holds "
         "16M of input in memory.",
         "--buffer-body",

@@ -1,10 +1,11 @@
 """The body of one request, from the connection's octets to the application's reads.
 
-So much of it as `buffer_body` says is collected by the loop before the application is called, so
-that a slow client costs a descriptor and no worker: in memory up to 64 KiB, then in an unlinked
-file. What is longer, and all of it on a path of `stream_path`, is received by the application's own
-reads: of ``wsgi.input``, or of ``chunked_read``. Both take from one decoder, and each goes on where
-the other has come to; the sizes of the chunks are kept for that, also of what is collected.
+So much of it as `buffer_body` says, a chunked one to its end, is collected by the loop before the
+application is called, so that a slow client costs a descriptor and no worker: in memory up to 64
+KiB, then in an unlinked file. What is longer, and all of it on a path of `stream_path`, is received
+by the application's own reads: of ``wsgi.input``, or of ``chunked_read``. Both take from one
+decoder, and each goes on where the other has come to; the sizes of the chunks are kept for that,
+also of what is collected.
 
 A client that waits for a 100 (Continue) gets it from the loop if the body is short, because a
 client that then sends nothing must not hold a worker; and else at the application's first read, so
@@ -117,7 +118,10 @@ class RequestBody(ChunkReader):
         no_room = self._file is None and (
             self.received > _IN_MEMORY or (service.input_room < 0 and service.spools <= 0)
         )
-        return no_room or self.received >= service.buffer_body
+        # A chunked one is collected to its end: many frameworks read nothing of a body without a
+        # CONTENT_LENGTH, and answer 200 as if it had been empty.
+        whole = self._chunked is not None and service.buffer_body > 0
+        return no_room or (not whole and self.received >= service.buffer_body)
 
     def deadline(self, now: float) -> float:
         """When more of it must have come."""
