@@ -16,6 +16,7 @@ from forkserve.http.head import Limits, field_line
 
 # A chunk line holds a size, and extensions that nobody reads. Sizes need 16 octets.
 _CHUNK_LINE = 1024
+_SHORT_LINE = 24  # below every limit on a line
 # Octets of extensions in one body: a client who frames each octet with a comment makes the server
 # work a thousand times for what it delivers (CVE-2024-21647, CVE-2023-39326).
 _EXTENSIONS = 16384
@@ -140,8 +141,9 @@ class ChunkedDecoder:
                 start += 2
                 self._next = _SIZE
             else:
-                end = self._line_end(octets, start)
-                if end is None:
+                # The usual line is short, and there; a method call each would be noticed.
+                end = octets.find(b"\r\n", start, start + _SHORT_LINE)
+                if end < 0 and (end := self._line_end(octets, start)) < 0:
                     break
                 line, start = octets[start:end], end + 2
                 if self._next is _TRAILER:
@@ -160,8 +162,8 @@ class ChunkedDecoder:
                     self._next = _TRAILER
         return start
 
-    def _line_end(self, octets: bytes, start: int) -> int | None:
-        """The index of the CRLF of the line at ``start``, None if it is yet to come."""
+    def _line_end(self, octets: bytes, start: int) -> int:
+        """The index of the CRLF of the line at ``start``, -1 if it is yet to come."""
         if self._next is _SIZE:
             size, status, what = _CHUNK_LINE, 400, "a chunk line is longer than the limit"
         else:
@@ -172,7 +174,6 @@ class ChunkedDecoder:
                 raise ProtocolError(400, _BARE_LF)
             if len(octets) - start > size + 1:
                 raise ProtocolError(status, what)
-            return None
         return end
 
     def _chunk_line(self, line: bytes) -> int:

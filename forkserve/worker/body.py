@@ -72,7 +72,7 @@ class RequestBody(ChunkReader):
         """``streamed``: it is not collected, and comes as slowly as it comes."""
         self._decoder = decoder_for(framing, service.limits, service.max_body)
         self._chunked = self._decoder if isinstance(self._decoder, ChunkedDecoder) else None
-        self._sizes = _NO_SIZES if self._chunked is None else ChunkSizes()
+        self._sizes = _NO_SIZES  # until somebody asks
         # The client sends it after a 100 (Continue), or perhaps never; and may still be given one.
         self._withheld = self._wants_continue = framing.expect_continue
         self._streamed = streamed
@@ -274,7 +274,7 @@ class RequestBody(ChunkReader):
             if self._chunked is not None:
                 # All that was given has been read by now.
                 self._chunked.sizes.clear()
-                self._sizes.restart(self._given, self._chunked.to_come)
+                self._own_sizes().restart(self._given, self._chunked.to_come)
             if self._decoder.finished:
                 return b""
             try:
@@ -356,7 +356,12 @@ class RequestBody(ChunkReader):
             if self._chunked is not None and len(self._chunked.sizes) > _PIECES:
                 self._keep_sizes(self._chunked)
 
+    def _own_sizes(self) -> ChunkSizes:
+        if self._sizes is _NO_SIZES:
+            self._sizes = ChunkSizes()
+        return self._sizes
+
     def _keep_sizes(self, chunked: ChunkedDecoder) -> None:
         """Few are left with the decoder until somebody asks: usually nobody does."""
-        self._sizes.extend(chunked.sizes)
+        self._own_sizes().extend(chunked.sizes)
         chunked.sizes.clear()

@@ -221,9 +221,11 @@ class Connection(Stream):
         body = self.exchange.body
         try:
             body.collect()
-            if not body.collected_enough and not self._hold_input():
+            enough = body.collected_enough
+            if not enough and not self._hold_input():
                 body.move_to_disk()
                 self._hold_input()
+                enough = body.collected_enough
         except ProtocolError as error:
             self._refuse(error, now)
         except ClientDisconnected:
@@ -236,7 +238,7 @@ class Connection(Stream):
             )  # fmt: skip
             self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
         else:
-            if body.collected_enough:
+            if enough:
                 self._call(now)
             else:
                 self.deadline = body.deadline(now)

@@ -467,7 +467,7 @@ def test_a_worker_that_is_signalled_like_its_master_leaves_in_peace(start: Start
             os.kill(pid, signal.SIGCONT)
     assert [server.get() for _ in range(20)] == [(200, b"hello")] * 20
     assert server.workers() == before
-    for pid in (server.pid, *server.workers()):
+    for pid in (*server.workers(), server.pid):
         os.kill(pid, signal.SIGTERM)
     assert server.wait() == 0
 
