@@ -74,6 +74,28 @@ def reset(signals: Iterable[signal.Signals]) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def default_in_children(signals: Iterable[signal.Signals]) -> None:
+    """In children that are forked from now on, by whomever, these have their default action.
+
+    They are blocked around the fork: one that came to a child before it was so would be taken by a
+    handler that is not its own, and be lost.
+    """
+    numbers = tuple(signals)
+    masks: list[set[int | signal.Signals]] = []
+
+    def before() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, numbers))
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    def in_child() -> None:
+        reset(numbers)
+        in_parent()
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+
+
 def describe_status(status: int) -> str:
     """A wait status in words: "exit status 3", "SIGKILL"."""
     code = os.waitstatus_to_exitcode(status)

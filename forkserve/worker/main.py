@@ -26,7 +26,7 @@ from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.descriptors import allow_descriptors
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.privileges import drop_privileges
-from forkserve.proc.signals import SignalQueue, reset, unblock_all
+from forkserve.proc.signals import SignalQueue, default_in_children, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.loop import Loop
@@ -73,8 +73,9 @@ def run_worker(
     who = f"worker {slot} gen {generation}"
     set_title(who, settings.name or settings.app)
     log = error_log(error_file, settings.log_level, who)
-    for close in (channel.close, signals.close, _default_signals, *(it.close for it in listeners)):
+    for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
+    default_in_children(SIGNALS)
     try:
         connections, spools = _share_descriptors(settings.worker_connections, log)
         prepare_process(settings)
@@ -109,11 +110,6 @@ def run_worker(
     loop.run()
     _run_exit_functions()
     return EXIT_OK
-
-
-def _default_signals() -> None:
-    """In a child of the application: a signal ends it, as its author expects."""
-    reset(SIGNALS)
 
 
 def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:

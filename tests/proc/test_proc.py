@@ -446,3 +446,25 @@ def test_a_child_dies_with_its_parent() -> None:
     os.waitpid(parent, 0)
     os.close(reading)
     os.close(writing)
+
+
+def test_a_signal_that_comes_while_a_child_is_forked_ends_it() -> None:
+    """It is held back until the handlers of the parent are gone, and not lost with them."""
+
+    def in_a_child() -> None:
+        queue = signals.SignalQueue()
+        os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        queue.listen([signal.SIGTERM])
+        signals.default_in_children([signal.SIGTERM])
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)  # not reached
+        os._exit(0 if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM else 1)
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            in_a_child()
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
