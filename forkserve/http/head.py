@@ -79,8 +79,7 @@ class Head:
 
 # Field lines that repeat from request to request, parsed: one dict lookup instead of a split, three
 # checks and two new strings. Only fields of few values that hold no secret; when the table is full
-# it starts anew, so that a client who invents lines costs a refill (a few microseconds a thousand
-# lines) and never memory.
+# it starts anew, so that a client who invents lines costs a refill and never memory.
 _REPEATING = frozenset(
     f"HTTP_{name}"
     for name in (

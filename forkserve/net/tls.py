@@ -5,10 +5,13 @@ process some memory.
 """
 
 import contextlib
+import errno
+import os
 import re
 import select
 import socket
 import ssl
+import stat
 from typing import Any
 
 from forkserve.errors import ForkserveError
@@ -104,6 +107,9 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> N
 def _read(path: str, setting: str) -> bytes:
     """The octets of a file. Raises ForkserveError: OpenSSL would not say which file it was."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # A reload reads it again, and a pipe without a writer would stop the master.
+            raise OSError(errno.EINVAL, "it is not a regular file")
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:

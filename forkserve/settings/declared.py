@@ -165,7 +165,7 @@ class Settings:
     worker_connections: int = _declare(
         "Workers", 10000, kinds.number(1, 1000000),
         "Connections that one worker holds open, idle ones included.",
-        "An idle connection costs under a kilobyte of the worker's memory. At the limit the one "
+        "An idle connection without TLS costs less than 1K of memory. At the limit the one "
         "that was idle for longest is closed for a new one.",
         "--worker-connections",
     )

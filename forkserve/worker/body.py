@@ -116,12 +116,9 @@ class RequestBody(ChunkReader):
             return True
         service = self._service
         no_room = self._file is None and (
-            self.received > _IN_MEMORY or (service.input_room < 0 and service.spools <= 0)
+            self.received > _IN_MEMORY or (service.input_room < 0 and service.file_room <= 0)
         )
-        # A chunked one is collected to its end: many frameworks read nothing of a body without a
-        # CONTENT_LENGTH, and answer 200 as if it had been empty.
-        whole = self._chunked is not None and service.buffer_body > 0
-        return no_room or (not whole and self.received >= service.buffer_body)
+        return no_room or (self.received >= service.buffer_body and not self._is_collected_whole())
 
     def deadline(self, now: float) -> float:
         """When more of it must have come."""
@@ -142,7 +139,7 @@ class RequestBody(ChunkReader):
         """
         if self._streamed:
             return
-        if self._wants_continue and self._is_short():
+        if self._wants_continue and self._is_collected_whole():
             self._ask_for_it()
         pieces = self._pieces
         self._take(pieces)
@@ -154,12 +151,12 @@ class RequestBody(ChunkReader):
     def move_to_disk(self) -> None:
         """Put what is in memory of it into its file, if there is room for one. Raises OSError."""
         if self._file is None:
-            if self._service.spools <= 0:
+            if self._service.file_room <= 0:
                 return
             import tempfile  # takes a while and some memory, for a few workers only
 
             self._file = tempfile.TemporaryFile(dir=self._service.tmp_dir)  # noqa: SIM115
-            self._service.spools -= 1
+            self._service.file_room -= 1
         self._file.writelines(self._pieces)
         self._file.flush()  # here, where a full disk can be answered
         self._on_disk += sum(map(len, self._pieces))
@@ -210,16 +207,20 @@ class RequestBody(ChunkReader):
             with contextlib.suppress(OSError):  # closing tries once more what a full disk refused
                 self._file.close()
             self._file = None
-            self._service.spools += 1
+            self._service.file_room += 1
         elif self._whole is not None:
             self._whole.close()
         self._pieces.clear()
         self._ready = b""
 
-    def _is_short(self) -> bool:
-        """Short enough to be collected whole, as far as is known."""
-        remaining = self._decoder.remaining
-        return remaining is None or remaining <= self._service.buffer_body
+    def _is_collected_whole(self) -> bool:
+        """Nothing of it is left for the application to receive, if there is room for it."""
+        remaining, most = self._decoder.remaining, self._service.buffer_body
+        if remaining is None:
+            # However long: many frameworks read nothing of a body without a CONTENT_LENGTH, and
+            # answer 200 as if it had been empty.
+            return most > 0
+        return self.received + remaining <= most
 
     # ---- for the application
 

@@ -322,10 +322,7 @@ class Connection(Stream):
             self._next_request(now)
 
     def _next_request(self, now: float) -> None:
-        assert self.exchange is not None
-        if self.exchange.body is not None:
-            self.exchange.body.discard()
-        self.exchange = None
+        self._drop_exchange()
         if not self.buffer:
             if self.held:
                 self.hold(0)

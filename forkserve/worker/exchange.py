@@ -126,10 +126,10 @@ class Exchange(Sink):
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Leave the file to the loop, if it is one that can be sent as it is."""
         encoder, service = self.encoder, self._service
-        region = wrapper.region() if service.spools >= _FILE_DESCRIPTORS else None
+        region = wrapper.region() if service.file_room >= _FILE_DESCRIPTORS else None
         if region is None:
             return False
-        service.spools -= _FILE_DESCRIPTORS
+        service.file_room -= _FILE_DESCRIPTORS
         head = encoder.head(self._commit(), region.length)
         region.length = encoder.part(region.length)
         self._carrier.leave(head, region)
@@ -205,7 +205,7 @@ class Exchange(Sink):
         if isinstance(error, FileFailed):
             service.log.error("the response to %.200r is cut off: its file %s", line, error)
         self.encoder.body_octets -= region.length  # what is left of it
-        service.spools += _FILE_DESCRIPTORS
+        service.file_room += _FILE_DESCRIPTORS
         os.close(region.fd)
         now = service.clock()
         service.row.begin(now + service.timeout, now, line)

@@ -46,8 +46,6 @@ SIGNALS = (
 )  # fmt: skip
 
 _DESCRIPTORS = 256  # for the application, beside those of the connections and their bodies
-
-
 _USABLE = os.R_OK | os.W_OK | os.X_OK
 
 
@@ -77,7 +75,7 @@ def run_worker(
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
     try:
-        connections, spools = _share_descriptors(settings.worker_connections, log)
+        connections, file_room = _share_descriptors(settings.worker_connections, log)
         prepare_process(settings)
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
@@ -85,7 +83,7 @@ def run_worker(
         access_log = None
         if access_file is not None:
             access_log = AccessLog(access_file, settings.access_logformat)
-        service = Service(app, settings, row, log, access_log, time.monotonic, spools)
+        service = Service(app, settings, row, log, access_log, time.monotonic, file_room)
         forkserve.read_chunks_from(service.running_chunks)
         environs = [
             _environ(item, error_file, slot, generation, tls is not None) for item in listeners
@@ -120,15 +118,15 @@ def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
     """
     limit = allow_descriptors(wanted + wanted // 2 + _DESCRIPTORS)
     room = max(2, limit - _DESCRIPTORS)
-    spools = min(wanted, room // 4)
-    connections = min(wanted, room - spools)
+    file_room = min(wanted, room // 4)
+    connections = min(wanted, room - file_room)
     if connections < wanted:
         log.warning(
             "%d descriptors are allowed, so at most %d connections are held, not the %d of "
             "`worker_connections`: raise the limit (ulimit -n, LimitNOFILE=), or lower it",
             limit, connections, wanted,
         )  # fmt: skip
-    return connections, spools
+    return connections, file_room
 
 
 def _reopen(log: logging.Logger, *files: LogFile | None) -> None:

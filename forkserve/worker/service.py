@@ -30,7 +30,7 @@ class Service:
     ``persist``     False once the worker retires: responses then announce the close
     ``forked``      this is a child that the application has forked
     ``requests``    how many have been read whole
-    ``spools``      how many more files may be open at once: bodies of requests, and of responses
+    ``file_room``   how many more files may be open at once: bodies of requests, and of responses
     ``input_room``  how many more octets of unfinished requests may be kept in memory
     ``chunks``      of the body of the running call, if it has one
     """
@@ -43,7 +43,7 @@ class Service:
         log: logging.Logger,
         access_log: AccessLog | None,
         clock: Callable[[], float],
-        spools: int,
+        file_room: int,
     ) -> None:
         self.app = app
         self.row = row
@@ -73,7 +73,7 @@ class Service:
         self.persist = True
         self.forked = False
         self.requests = 0
-        self.spools = spools
+        self.file_room = file_room
         self.input_room = _INPUT_ROOM
         self.chunks: ChunkReader | None = None
         self.dropped_fields: set[str] = set()

@@ -27,6 +27,7 @@ LARGE = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"
 ANSWER = 102400
 SPARE = 1000  # descriptors that are not for these clients
 PER_CONNECTION = 4096
+IDLE = 1024  # as the advice of `worker_connections` says
 GONE = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 ABRUPTLY = struct.pack("ii", 1, 0)
 
@@ -100,7 +101,9 @@ def assert_others_are_served(server: Server) -> None:
             status, body = client.get() if number % 2 else server.get()
             seconds.append(time.monotonic() - began)
             assert (status, body) == (200, b"0")
-    assert sorted(seconds)[296] < 0.25
+    seconds.sort()
+    print(f"on the side: p99 {seconds[296] * 1000:.1f} ms, longest {seconds[-1] * 1000:.1f} ms")
+    assert seconds[296] < 0.25
 
 
 def connections(server: Server) -> int:
@@ -201,7 +204,7 @@ def test_idle_clients(start: Start, room: int) -> None:
     assert_others_are_served(server)
     grown = memory(server) - calm.memory
     print(f"{grown / count:.0f} octets a connection")
-    assert grown < count * PER_CONNECTION
+    assert grown < count * IDLE
     crowd.close()
     calm.returns()
 

@@ -1,5 +1,6 @@
 """The context of a TLS server: what can be wrong with its files, and what is said then."""
 
+import os
 import ssl
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def test_what_can_be_wrong(certificates: Certificates, tmp_path: Path) -> None:
     assert "(`keyfile`) cannot be read" in refusal(certfile=pem, keyfile="/nonexistent")
     assert "(`ca_certs`) cannot be read" in refusal(
         certfile=pem, keyfile=key, ca_certs=str(tmp_path))  # fmt: skip
+    os.mkfifo(tmp_path / "pipe")  # which nobody writes: opening it would not end
+    assert "pipe (`certfile`) cannot be read by the master: it is not a regular" in refusal(
+        certfile=str(tmp_path / "pipe"))  # fmt: skip
     assert "empty (`certfile`) holds no certificate" in refusal(certfile=str(empty))
     assert f"{pem} (`certfile`, without a `keyfile`) holds no private key" in refusal(certfile=pem)
     assert f"{pem} (`keyfile`) holds no private key" in refusal(certfile=pem, keyfile=pem)

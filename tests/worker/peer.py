@@ -58,7 +58,7 @@ class Peer:
         app: App,
         *,
         ends: tuple[socket.socket, socket.socket] | None = None,
-        spools: int = 10,
+        file_room: int = 10,
         remote: tuple[str, str] = ("192.0.2.1", "4711"),
         **settings: Any,
     ) -> None:
@@ -79,7 +79,7 @@ class Peer:
             logger,
             self.accesses,
             self.clock,
-            spools,
+            file_room,
         )
         self.socket, server = ends or socket.socketpair()
         self.socket.setblocking(False)

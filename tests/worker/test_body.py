@@ -99,7 +99,7 @@ def test_a_chunked_body_without_room_for_a_file_is_given_from_its_beginning() ->
         return [b""]
 
     peer = Peer(app)
-    peer.service.spools = 0
+    peer.service.file_room = 0
     peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(65):
         assert not peer.service.requests
@@ -248,7 +248,7 @@ def long_post(length: int) -> bytes:
 
 @pytest.mark.parametrize("size", [70_000, 150_000])
 def test_a_full_disk_refuses_one_request(size: int) -> None:
-    peer = Peer(whole, spools=1)
+    peer = Peer(whole, file_room=1)
     with disk_of(66_000):
         peer.send(long_post(size) + b"x" * size)
     assert peer.statuses() == [507]
@@ -257,15 +257,15 @@ def test_a_full_disk_refuses_one_request(size: int) -> None:
     assert "`tmp_dir`" in line
     assert "POST /x HTTP/1.1" in line
     assert peer.service.requests == 0
-    assert peer.service.spools == 1
+    assert peer.service.file_room == 1
 
 
 def test_a_missing_directory_refuses_one_request(tmp_path: Any) -> None:
-    peer = Peer(whole, spools=1, tmp_dir=str(tmp_path / "missing"))
+    peer = Peer(whole, file_room=1, tmp_dir=str(tmp_path / "missing"))
     peer.send(long_post(100_000) + b"x" * 100_000)
     assert peer.statuses() == [507]
     assert "`tmp_dir`" in peer.log.lines[0]
-    assert peer.service.spools == 1
+    assert peer.service.file_room == 1
 
 
 def test_without_room_for_another_file_a_body_is_handed_on_at_64k() -> None:
@@ -277,14 +277,14 @@ def test_without_room_for_another_file_a_body_is_handed_on_at_64k() -> None:
         start_response("200 OK", [])
         return [b""]
 
-    peer = Peer(app, spools=0)
+    peer = Peer(app, file_room=0)
     peer.send(long_post(95_537) + b"x" * 65_536)
     assert peer.state is State.BODY
     peer.send(b"y")
     assert seen == [b"x" * 65_536 + b"y" + b"z" * 30_000]
     assert peer.statuses() == [200]
     assert peer.state is State.IDLE
-    assert peer.service.spools == 0
+    assert peer.service.file_room == 0
 
 
 @pytest.mark.parametrize(
@@ -293,16 +293,16 @@ def test_without_room_for_another_file_a_body_is_handed_on_at_64k() -> None:
 )
 def test_the_room_for_a_file_is_given_back(end: str, status: int | None) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        assert peer.service.spools == 0
+        assert peer.service.file_room == 0
         start_response("200 OK", [])
         yield b"x"
         if end == "failed":
             raise RuntimeError
 
-    peer = Peer(app, spools=1, buffer_body=100_000)
+    peer = Peer(app, file_room=1, buffer_body=100_000)
     peer.send(long_post(150_000 if end == "unread" else 100_000) + b"x" * 70_000)
     assert peer.state is State.BODY
-    assert peer.service.spools == 0
+    assert peer.service.file_room == 0
     if end == "refused":
         peer.wait(30.0)
     elif end == "gone":
@@ -312,7 +312,7 @@ def test_the_room_for_a_file_is_given_back(end: str, status: int | None) -> None
     if end == "unread":
         assert peer.state is State.DRAIN
         peer.send(b"x" * 50_000)
-    assert peer.service.spools == 1
+    assert peer.service.file_room == 1
     assert [access.status for access in peer.accesses.seen] == ([status] if status else [])
 
 
@@ -348,21 +348,31 @@ def test_who_asks_and_then_is_silent_gets_a_408() -> None:
     assert peer.service.requests == 0
 
 
-def test_who_asks_before_a_long_body_is_answered_at_the_first_read() -> None:
+@pytest.mark.parametrize(
+    ("buffer_body", "framing", "octets", "rest"),
+    [
+        (2, b"Content-Length: 3\r\n\r\n", b"abc", b"bc"),
+        (0, b"Content-Length: 3\r\n\r\n", b"abc", b"bc"),
+        (0, b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", b"bc"),
+    ],
+)
+def test_who_asks_before_a_body_that_is_not_collected_whole_is_answered_at_the_first_read(
+    buffer_body: int, framing: bytes, octets: bytes, rest: bytes
+) -> None:
     seen = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         seen.append(peer.read())
-        peer.send(b"abc", run=False)
+        peer.send(octets, run=False)
         seen.append(environ["wsgi.input"].read(1))
         seen.append(peer.read())
         seen.append(environ["wsgi.input"].read())
         start_response("200 OK", [])
         return [b""]
 
-    peer = Peer(app, buffer_body=2)
-    peer.send(ASKS + b"Content-Length: 3\r\n\r\n")
-    assert seen == [b"", b"a", b"HTTP/1.1 100 Continue\r\n\r\n", b"bc"]
+    peer = Peer(app, buffer_body=buffer_body)
+    peer.send(ASKS + framing)
+    assert seen == [b"", b"a", b"HTTP/1.1 100 Continue\r\n\r\n", rest]
     response = peer.read()
     assert statuses(response) == [200]
     assert b"Connection: close" not in response

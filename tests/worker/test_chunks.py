@@ -613,7 +613,7 @@ def test_on_disk_is_not_in_memory() -> None:
     peer.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 70_000)
     peer.run()
     assert peer.state is State.BODY
-    assert peer.service.spools == 9
+    assert peer.service.file_room == 9
     assert peer.service.input_room == 16 << 20
 
 
@@ -622,13 +622,13 @@ def test_without_room_a_short_body_goes_to_disk() -> None:
     peer = Peer(in_call(lambda environ: seen.append(environ["wsgi.input"].read())))
     peer.service.input_room = 5
     peer.send(POST + b"Content-Length: 10\r\n\r\nhel")
-    assert peer.service.spools == 10
+    assert peer.service.file_room == 10
     peer.send(b"loh")
-    assert (peer.state, peer.service.spools) == (State.BODY, 9)
+    assert (peer.state, peer.service.file_room) == (State.BODY, 9)
     assert peer.service.input_room == 5
     peer.send(b"elol")
     assert seen == [b"hellohelol"]
-    assert peer.service.spools == 10
+    assert peer.service.file_room == 10
 
 
 def test_without_room_on_the_disk_either_the_application_receives_it() -> None:
@@ -638,7 +638,7 @@ def test_without_room_on_the_disk_either_the_application_receives_it() -> None:
         peer.send(b"world", run=False)
         seen.append(environ["wsgi.input"].read())
 
-    peer = Peer(in_call(call), spools=0)
+    peer = Peer(in_call(call), file_room=0)
     peer.service.input_room = 3
     peer.send(POST + b"Content-Length: 10\r\n\r\nhello")
     assert seen == [b"helloworld"]

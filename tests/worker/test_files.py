@@ -80,7 +80,7 @@ def test_a_file_has_a_length_and_the_connection_goes_on(site: Site) -> None:
         assert body == CONTENT
         assert (peer.state, site.closings) == (State.IDLE, number)
         assert peer.accesses.seen[-1].octets == len(CONTENT)
-    assert peer.service.spools == 10
+    assert peer.service.file_room == 10
     assert peer.log.lines == []
 
 
@@ -201,7 +201,7 @@ def test_who_stops_reading_a_file_is_cut_off(site: Site) -> None:
     assert (peer.state, site.closings) == (State.CLOSED, 1)
     assert len(peer.accesses.seen) == 1
     assert 0 < peer.accesses.seen[0].octets < LARGE // 2
-    assert peer.service.spools == 10
+    assert peer.service.file_room == 10
     assert peer.log.lines == []
 
 
@@ -342,10 +342,10 @@ def test_what_is_read_and_sent_becomes_shorter_too(site: Site, ends: Any) -> Non
 
 
 def test_without_room_for_a_descriptor_a_file_is_iterated(site: Site) -> None:
-    peer = Peer(site, spools=1)
+    peer = Peer(site, file_room=1)
     peer.send(GET)
     lines, body = head_and_body(peer.read())
     assert b"Transfer-Encoding: chunked" in lines
     assert body == b"%x\r\n%b\r\n0\r\n\r\n" % (len(CONTENT), CONTENT)
     assert (peer.state, site.closings) == (State.IDLE, 1)
-    assert peer.service.spools == 1
+    assert peer.service.file_room == 1
