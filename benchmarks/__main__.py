@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import chart, footprint, report
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import SERVERS, Running, Server, install, need
+from benchmarks.servers import SERVERS, Running, Server, earlier, install, need
 
 HERE = Path(__file__).parent
 _SERVER_CPU, _CLIENT_CPU = 0, 1
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--scenario", action="append", help="only this one; repeatable")
     parser.add_argument("--server", action="append", help="only this one; repeatable")
+    parser.add_argument("--against", metavar="REVISION", help="only forkserve, now and then")
     parser.add_argument(
         "--out", type=Path, default=HERE, help="directory for results.json, .svg and README.rst"
     )
@@ -44,6 +45,26 @@ def main() -> None:
     versions = install()
     servers = [item for item in SERVERS if not options.server or item.name in options.server]
     servers = [item for item in servers if item.package in versions]
+    if options.against:
+        with earlier(options.against) as before:
+            print(table(times([SERVERS[0], before], versions, options)))
+        return
+    results = times(servers, versions, options)
+    print(table(results))
+    if not options.no_footprint:
+        results["footprint"] = footprint.measure(servers)
+        print(footprint.table(results["footprint"]))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (options.out / "results.svg").write_text(chart.draw(results))
+    if not (options.scenario or options.server or options.no_footprint):
+        (options.out / "README.rst").write_text(report.document(results))
+
+
+def times(
+    servers: list[Server], versions: dict[str, str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Time every scenario. Returns the results as ``results.json`` has them, but the footprint."""
     scenarios = [
         item for item in SCENARIOS if not options.scenario or item.name in options.scenario
     ]
@@ -58,15 +79,7 @@ def main() -> None:
     }
     for scenario in scenarios:
         results["scenarios"][scenario.name] = measure(scenario, servers, options)
-    print(table(results))
-    if not options.no_footprint:
-        results["footprint"] = footprint.measure(servers)
-        print(footprint.table(results["footprint"]))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (options.out / "results.svg").write_text(chart.draw(results))
-    if not (options.scenario or options.server or options.no_footprint):
-        (options.out / "README.rst").write_text(report.document(results))
+    return results
 
 
 def measure(

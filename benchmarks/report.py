@@ -12,6 +12,7 @@ Benchmarks
 
     make bench                                   # all of it: about 20 minutes
     make bench BENCH="--scenario hello --rounds 3 --out /tmp"
+    make bench BENCH="--against HEAD~1"          # forkserve and as it was; writes nothing
 
 It installs the peers into an environment of its own (``.bench``), and needs wrk (Debian: ``apt
 install wrk``) and two processors. bjoern needs the headers of libev (``libev-dev``), and is left

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,23 @@ SERVERS = (
     Server("granian", "granian", _granian),
     Server("bjoern", "bjoern", _bjoern),
 )
+
+
+@contextlib.contextmanager
+def earlier(revision: str) -> Iterator[Server]:
+    """forkserve as it was at a revision of this repository, checked out beside it for so long."""
+    with tempfile.TemporaryDirectory(prefix="forkserve-bench-") as place:
+        archive = subprocess.run(
+            ["git", "archive", revision, "forkserve"], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        ).stdout
+        subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
+
+        def command(port: int, workers: int) -> list[str]:
+            # -P: else the working directory, with the forkserve of today, would come first.
+            return ["env", f"PYTHONPATH={place}:{ROOT}", _tool("python"), "-P", "-m",
+                    "forkserve", *_forkserve(port, workers)[1:]]  # fmt: skip
+
+        yield Server(revision, "forkserve", command)
 
 
 def install() -> dict[str, str]:
