@@ -1,5 +1,6 @@
 """One deadline for every test, and programs that a test may need."""
 
+import gc
 import os
 import shutil
 import signal
@@ -8,6 +9,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
+
+from tests.descriptors import open_descriptors
 
 SECONDS = 90
 """No test waits longer than this for anything."""
@@ -25,6 +28,20 @@ def deadline() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def no_garbage() -> None:
+    """What tests of other modules have left to the collector is closed, and not at any moment."""
+    gc.collect()
+
+
+@pytest.fixture
+def nothing_leaks(no_garbage: None) -> Iterator[None]:
+    """After the test as many descriptors are open as before."""
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before
 
 
 def need(program: str) -> str:
