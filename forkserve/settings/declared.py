@@ -12,37 +12,8 @@ from typing import Any
 from forkserve.net.address import Address, InetAddress
 from forkserve.net.peers import Peer, parse_peer
 from forkserve.settings import kinds
-from forkserve.settings.kinds import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """What is known of a setting besides its name, its type and its default.
-
-    ``help`` says what it does; ``advice`` says when to leave it alone, or what it costs.
-    ``options`` are those of the command line, none for the application, which is an argument there.
-    ``variables`` are further environment variables, of other programs, that are read for it.
-    """
-
-    group: str
-    kind: Kind
-    help: str
-    advice: str
-    options: tuple[str, ...]
-    variables: tuple[str, ...] = ()
-
-
-def _declare(
-    group: str,
-    default: Any,
-    kind: Kind,
-    help: str,  # noqa: A002 - the word of argparse and click for it
-    advice: str,
-    *options: str,
-    variables: tuple[str, ...] = (),
-) -> Any:
-    declaration = Declaration(group, kind, help, advice, options, variables)
-    return dataclasses.field(default=default, metadata={"declaration": declaration})
+from forkserve.settings.declaration import Declaration
+from forkserve.settings.declaration import declare as _declare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ import re
 import textwrap
 from typing import Any
 
-from forkserve.settings.declared import Declaration, declarations
+from forkserve.settings.declaration import Declaration
+from forkserve.settings.declared import declarations
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import PREFIX, Loaded
 
