@@ -21,36 +21,33 @@ and its turn comes in NONE; or in ROLLING when no successor can boot, since it m
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from forkserve import __version__
 from forkserve.errors import EXIT_APPLICATION, EXIT_FAILED, EXIT_OK
 from forkserve.master import story, wording
-from forkserve.master.roster import Phase, Roster, Worker
+from forkserve.master.orders import Orders
+from forkserve.master.roster import Phase, Worker
 from forkserve.master.story import Action, Event, Life, Plan, Reload
 from forkserve.proc.channel import Message
 from forkserve.settings.kinds import MOST_WORKERS
 
-_ABORT = 1.0  # seconds from SIGABRT (write the stack) to SIGKILL
 _QUICK = 1.0  # seconds from QUIT, which a worker reads between two calls, to SIGKILL
 _NO_ROW = 1.0  # seconds until a slot is tried again for which the scoreboard has no row
 
 
 @dataclass(slots=True)
-class Supervisor:
+class Supervisor(Orders):
     """The state of the master. Used by its only thread."""
 
-    plan: Plan
     generation: int = 1
     wanted: int = 0
-    roster: Roster = field(default_factory=Roster)
     life: Life = Life.STARTING
     reload: Reload = Reload.NONE
     _next_plan: Plan | None = None  # of generation + 1, in CANARY
     _hup_pending: bool = False
     _exit_status: int = EXIT_OK
     _last_failure: str = ""
-    _actions: list[Action] = field(default_factory=list)
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event, and say what to do. ``now``: monotonic seconds, never going back."""
@@ -349,8 +346,6 @@ class Supervisor:
             if worker.due or worker.generation < self.generation:
                 yield worker
 
-    # ---- small words
-
     def _spawn(self, slot: int, generation: int, now: float, *, successor: bool = False) -> None:
         plan = self.plan
         if generation > self.generation and self._next_plan is not None:
@@ -362,30 +357,3 @@ class Supervisor:
             self._refuse_reload(wording.NO_ROOM)
         else:
             self.roster.postpone(slot, now + _NO_ROW)
-
-    def _retire(self, worker: Worker, message: Message | None, now: float) -> None:
-        worker.phase = Phase.RETIRING
-        worker.deadline = now + self.plan.graceful_timeout
-        if message is not None:
-            self._do(story.Tell(worker.serial, message))
-
-    def _abort(self, worker: Worker, now: float) -> None:
-        """Have the worker write its stack and end; if it does not, it is killed."""
-        worker.killed = True
-        worker.deadline = now + _ABORT
-        self._do(story.Kill(worker.serial, worker.pid, signal.SIGABRT))
-
-    def _kill(self, worker: Worker) -> None:
-        worker.killed = True
-        worker.deadline = None
-        if worker.pid:
-            self._do(story.Kill(worker.serial, worker.pid, signal.SIGKILL))
-
-    def _do(self, action: Action) -> None:
-        self._actions.append(action)
-
-    def _log(self, level: str, text: str) -> None:
-        self._do(story.Log(level, text))
-
-    def _status(self, text: str) -> None:
-        self._do(story.Notify((f"STATUS={text}",)))
