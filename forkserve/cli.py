@@ -7,6 +7,7 @@ has to know the other.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -25,6 +26,7 @@ from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
+from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.main import prepare_process, run_worker
 
 # What the settings themselves cannot know to be wrong.
@@ -167,7 +169,8 @@ def _serve(loaded: Loaded, read_settings: Callable[[], Settings]) -> int:
     settings = loaded.settings
     inherited = _inherited(loaded.origins["bind"])
     notifier = Notifier.from_environ(os.environ)
-    status = Shell(settings, read_settings, _enter_worker, inherited, notifier).run()
+    enter_worker = partial(_enter_worker, HandoffQueue.make())
+    status = Shell(settings, read_settings, enter_worker, inherited, notifier).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
@@ -194,7 +197,7 @@ def _inherited(origin_of_bind: str) -> list[FdAddress]:
     return inherited
 
 
-def _enter_worker(seat: Seat) -> int:
+def _enter_worker(queue: HandoffQueue | None, seat: Seat) -> int:
     generation = seat.generation
     return run_worker(
         generation.settings,
@@ -206,6 +209,7 @@ def _enter_worker(seat: Seat) -> int:
         error_file=generation.error_file,
         access_file=generation.access_file,
         tls=generation.tls,
+        queue=queue,
         master=seat.master,
     )
 

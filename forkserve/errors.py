@@ -13,6 +13,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_APPLICATION = 3
+EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: our own fault
 
 
 class ForkserveError(Exception):

@@ -133,8 +133,7 @@ class Shell:
             else:
                 self._feed(story.SignalCame(number))
         if woke >= self._watch.next_look:
-            running = {serial: row.read() for serial, row in self._rows.items()}
-            calls = {serial: call for serial, call in running.items() if call is not None}
+            calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._timeouts(), woke):
                 self._feed(overdue)
         self._feed(story.Tick())
@@ -158,7 +157,7 @@ class Shell:
                 self._feed(story.Ready(serial))
             elif message is Message.FAILED:
                 self._feed(story.BootFailed(serial, text))
-            elif message is Message.DUE:
+            elif message in (Message.DUE, Message.STUCK):
                 self._feed(story.Due(serial))
             elif message is Message.LEAVING:
                 self._feed(story.Leaving(serial))
@@ -192,9 +191,11 @@ class Shell:
             self._by_fd.pop(channel.fileno(), None)
             del self._channels[serial]
             channel.close()
-            call = self._rows.pop(serial).read()
+            row = self._rows.pop(serial)
+            calls = row.calls()
+            row.take(0)
             code = os.waitstatus_to_exitcode(status)
-            request = None if call is None else call.request
+            request = " and ".join(call.request for call in calls) or None
             self._feed(story.Exited(serial, code, describe_status(status), request))
 
     # ---- actions
@@ -234,8 +235,8 @@ class Shell:
 
     def _spawn(self, action: story.Spawn) -> None:
         row = self._scoreboard.row(action.row)
-        row.end()
         generation = self._generations[action.generation]
+        row.take(generation.settings.threads)
         try:
             pid, channel = fork_worker(
                 generation,

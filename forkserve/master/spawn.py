@@ -4,13 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forkserve.errors import traceback_of
+from forkserve.errors import EXIT_SOFTWARE, traceback_of
 from forkserve.master.generation import Generation
 from forkserve.ops.scoreboard import Row
 from forkserve.proc import signals
 from forkserve.proc.channel import Channel
-
-_EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: our own fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def fork_worker(
             theirs.close()
             raise
         if pid == 0:
-            status = _EXIT_SOFTWARE
+            status = EXIT_SOFTWARE
             try:
                 ours.close()
                 let_go()

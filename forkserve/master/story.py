@@ -76,7 +76,8 @@ class BootFailed(NamedTuple):
 
 
 class Due(NamedTuple):
-    """The worker has served as many requests as it may, and goes on until it is told to retire."""
+    """The worker has served as many requests as it may, or has lost a thread to a call that is
+    stuck. It goes on until it is told to retire."""
 
     serial: int
 

@@ -240,7 +240,7 @@ class Supervisor(Orders):
             reason = worker.failure or f"It ended with {event.how} before it was ready"
             if not stopping:
                 self._boot_failed(worker, reason, event.status, now)
-        elif worker.killed:
+        elif worker.killed or self.life is Life.QUITTING:
             level = "info" if event.request else "debug"
             self._log(level, f"{worker} was killed {wording.doing(event)}")
         elif worker.leaving and event.status == EXIT_OK and event.request is None:

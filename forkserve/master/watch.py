@@ -5,12 +5,16 @@ in each ``timeout``, and one at each deadline that was seen, find all of them at
 not polling, and costs an idle server nothing to speak of.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from forkserve.master.story import CallOverdue
 from forkserve.ops.scoreboard import Call
 
 _NEVER = float("inf")
+
+GRACE = 0.5
+"""Seconds in which a worker may see to an overdue call itself, which costs its other clients
+nothing. It cannot if C code holds the interpreter."""
 
 
 class CallWatch:
@@ -20,20 +24,21 @@ class CallWatch:
         self.next_look = 0.0
 
     def look(
-        self, calls: Mapping[int, Call], timeouts: Iterable[float | None], now: float
+        self, calls: Mapping[int, Sequence[Call]], timeouts: Iterable[float | None], now: float
     ) -> list[CallOverdue]:
-        """The overdue ones of ``calls`` (serial of the worker -> its running call).
+        """The overdue ones of ``calls`` (serial of the worker -> its running calls), one a worker.
 
         ``timeouts`` are those of the generations in use.
         """
         shortest = min((limit for limit in timeouts if limit is not None), default=_NEVER)
         self.next_look = now + shortest
         overdue = []
-        for serial, call in calls.items():
-            if call.deadline <= now:
-                overdue.append(CallOverdue(serial, now - call.start, call.request))
-            else:
-                self.next_look = min(self.next_look, call.deadline)
+        for serial, running in calls.items():
+            for call in sorted(running, key=lambda call: call.deadline):
+                if call.deadline + GRACE <= now:
+                    overdue.append(CallOverdue(serial, now - call.start, call.request))
+                    break
+                self.next_look = min(self.next_look, call.deadline + GRACE)
         return overdue
 
     def settings_changed(self) -> None:

@@ -12,13 +12,14 @@ _LARGEST = 65536  # of a message; a traceback that is longer is cut
 
 
 class Message(Enum):
-    """What is said on a channel. Only FAILED carries a text."""
+    """What is said on a channel. Only FAILED and STUCK carry a text."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted
     FAILED = b"failed"  # the application cannot be loaded; the text says why
     DUE = b"due"  # this worker has served as many requests as it may
     LEAVING = b"leaving"  # it was signalled to end, and finishes its requests
+    STUCK = b"stuck"  # a call is given up, and holds its thread for ever; the text is its request
     # master to worker
     RETIRE = b"retire"  # stop accepting, others do it; finish what was begun; leave
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too

@@ -5,6 +5,7 @@ merges (two HUPs before one was seen) stays merged; nothing else is lost, becaus
 bytes in the pipe, are what counts.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -45,6 +46,19 @@ class SignalQueue:
             pass
         while self._pending:
             yield self._pending.popleft()
+
+    def heard(self) -> list[signal.Signals]:
+        """The signals since the last call, each once. For any thread: of those that the main thread
+        has not noted yet, because it is in C code that returns late, the pipe tells. (They come
+        again when it has.) Does not block."""
+        octets = bytearray()
+        with contextlib.suppress(BlockingIOError):
+            while more := self._wakeup.recv(4096):
+                octets += more
+        numbers = [signal.Signals(number) for number in octets if number]
+        while self._pending:
+            numbers.append(self._pending.popleft())
+        return list(dict.fromkeys(numbers))
 
     def close(self) -> None:
         """Stop being woken. For a child of the process that listens."""

@@ -129,9 +129,16 @@ class Settings:
     workers: int = _declare(
         "Workers", 1, kinds.WORKERS,
         "Worker processes; auto is the number of processors that affinity and cgroup allow.",
-        "One runs one request at a time. More than twice the processors only helps applications "
-        "that wait for others, and each costs its memory.",
+        "Each runs `threads` requests at a time. More than twice the processors only helps "
+        "applications that wait for others, and each costs its memory.",
         "-w", "--workers", variables=("WEB_CONCURRENCY",),
+    )
+    threads: int = _declare(
+        "Workers", 1, kinds.number(1, kinds.MOST_THREADS),
+        "Threads of each worker that call the application, so many calls at once.",
+        "One, and the application need not be thread-safe: connections never wait for a thread "
+        "either way. More helps applications that wait for others, for less memory than workers.",
+        "--threads",
     )
     worker_connections: int = _declare(
         "Workers", 10000, kinds.number(1, 1000000),
@@ -159,6 +166,19 @@ class Settings:
         "Then its stack is logged and its worker is replaced. 0 is none, for Gunicorn's users.",
         "Not the place to cut off slow clients: they do not count.",
         "-t", "--timeout",
+    )
+    max_timeout: float = _declare(
+        "Time limits", 3600.0, kinds.duration(0.1),
+        "The longest time that a request may give itself by environ['forkserve.deadline'](SECONDS) "
+        "in place of `timeout`.",
+        "For reports and exports whose time is known to be long; others keep the short limit.",
+        "--max-timeout",
+    )
+    queue_timeout: float = _declare(
+        "Time limits", 60.0, kinds.duration(0.1),
+        "How long a request that has arrived may wait for a thread. Then it gets a 503.",
+        "Proxies in front give up after about so long; nobody would read a later answer.",
+        "--queue-timeout",
     )
     graceful_timeout: float = _declare(
         "Time limits", 30.0, kinds.duration(0.1),

@@ -226,6 +226,7 @@ def _read_application(raw: object) -> str:
 
 
 MOST_WORKERS = 512
+MOST_THREADS = 64
 WORKERS = Kind("auto|N", _read_workers)
 APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)

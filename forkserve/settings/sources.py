@@ -55,7 +55,6 @@ _NOT_HERE = {
     "preload": "it has no preloading yet",
     "preload_app": "it has no preloading yet",
     "reload": "send SIGHUP after a change",
-    "threads": "a worker has one thread; raise workers",
     "worker_class": "there is one kind of worker",
 }
 

@@ -185,7 +185,7 @@ class RequestBody(ChunkReader):
             # every framework can read it, also those that know no chunked requests.
             environ["CONTENT_LENGTH"] = str(self.received)
             del environ["HTTP_TRANSFER_ENCODING"]
-        self._service.chunks = self
+        self._service.running.chunks = self
         environ["forkserve.chunked_read"] = self.chunked_read
         environ["forkserve.chunked_read_nb"] = self.chunked_read_nb
 
@@ -196,7 +196,7 @@ class RequestBody(ChunkReader):
     def close_input(self) -> None:
         """The call is over. Whoever still holds ``wsgi.input`` reads no more from here: the
         connection's next octets are those of the next request."""
-        self._service.chunks = None
+        self._service.running.chunks = None
         self._over = self._error = OSError(
             "wsgi.input was read after the call of the application was over"
         )

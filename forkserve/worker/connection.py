@@ -14,14 +14,13 @@ import io
 import socket
 
 from forkserve.http.errors import ProtocolError
-from forkserve.http.framing import request_framing
-from forkserve.http.head import parse_head
-from forkserve.worker.body import RequestBody
-from forkserve.worker.exchange import Exchange, refused
-from forkserve.worker.service import Service
-from forkserve.worker.state import FRESH, ROWS, UNCHANGED, State
-from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed, Stream
-from forkserve.wsgi.call import ABORTED, Environ, run_app
+from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
+from forkserve.worker.handoff import MAX_OCTETS, Parcel
+from forkserve.worker.intake import Intake
+from forkserve.worker.lead import Lost
+from forkserve.worker.state import FRESH, ROWS, State
+from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed
+from forkserve.wsgi.call import ABORTED, NEW, STARTED, run_app
 from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import ClientDisconnected
 
@@ -35,50 +34,17 @@ _LINGER_IN_ALL = 30.0
 _LAST_CHANCE = 1.0
 """Seconds in which a client of a retiring worker may still send a request that it had under way."""
 
-# A head that comes in many small pieces is looked at when a line is complete, or after so much, and
-# when it has grown by an eighth: or else each octet, or each line, would have all the octets before
-# it parsed again. It is looked at in any case when it ends, also if that is not how a head ends.
-_LOOK_AGAIN = 1024
-_ENDS = (b"\n\r\n", b"\n\n")
+_PUNCTUAL = 1.0
+"""Seconds. Who comes so much later than the deadline of a call was stopped, with all threads."""
 
+_MOVABLE = (HEAD, READY, IDLE)  # to another worker
 _NEVER = float("inf")
 
 
-class Connection(Stream):
-    """One client's connection.
+class Connection(Intake):
+    """One client's connection."""
 
-    ``state``, ``deadline``  what it is waited for, and until when (monotonic seconds)
-    ``remote``               (address, port) of the client as text, ("", "") on a unix socket
-    ``served``               requests so far
-    ``watched``, ``wake_at`` the loop's own: the events that epoll waits for, and when the loop
-                             looks at the deadline next
-    """
-
-    __slots__ = (
-        "_base", "_began", "_looked_at", "deadline", "exchange", "remote", "served",
-        "state", "wake_at", "watched",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        service: Service,
-        sock: socket.socket,
-        base: Environ,
-        remote: tuple[str, str],
-        now: float,
-    ) -> None:
-        """``base`` is the environ of the listener."""
-        super().__init__(service, sock)
-        self.remote = remote
-        self.state = HEAD
-        self.deadline = now + service.head_timeout
-        self.served = 0
-        self.exchange: Exchange | None = None
-        self.watched = UNCHANGED
-        self.wake_at = _NEVER
-        self._base = base
-        self._began = now
-        self._looked_at = 0  # octets of an unfinished head, when it was last looked at
+    __slots__ = ()
 
     # ---- called by the loop
 
@@ -123,18 +89,34 @@ class Connection(Stream):
 
     def turn(self, now: float) -> None:
         """Serve the next request of a READY connection, as far as it is there."""
+        if self.exchange is not None:
+            self._call(now)
+            return
         self._began = now
         octets, self.buffer = self.buffer, b""
         self._parse(octets, now)
 
+    def returned(self) -> None:
+        """The call is over, in a thread that did not lead any more."""
+        assert self.exchange is not None
+        self._settle(self.exchange)
+
     def expire(self, now: float) -> None:
         """The deadline has passed, and there was nothing to read or to write."""
         row = ROWS[self.state]
-        if self.state is FLUSH and self.keeps_up(now):
+        if self.state is RUNNING:
+            # The call has moved its deadline on, or is over just now.
+            self.deadline = self.cell.deadline or _NEVER
+            if now - self.deadline > _PUNCTUAL:
+                self.cell.extend(now)  # not we alone, nobody in this process did anything
+                self.deadline = self.cell.deadline
+            elif self.deadline <= now:
+                self._revoke(now)
+        elif self.state is FLUSH and self.keeps_up(now):
             # Too little is free for the kernel to call it writable, but the client does read.
             self.deadline = self.take_by
         elif row.status is not None and (self.buffer or self.exchange):
-            self._refuse(ProtocolError(row.status, "the request did not arrive in time"), now)
+            self._refuse(ProtocolError(row.status, row.detail), now)
         elif row.abrupt:
             self._abort()
         else:
@@ -142,9 +124,40 @@ class Connection(Stream):
             # need, and would show it as the answer to the request that they send next.
             self.close()
 
+    @property
+    def waits_since(self) -> float:
+        """When the request of a READY connection had come."""
+        return self.deadline - self.service.queue_timeout
+
+    def parcel(self, listener: str, now: float) -> Parcel | None:
+        """What another worker needs to go on with it, None if it has to stay."""
+        if (
+            self.state not in _MOVABLE
+            or self.exchange is not None
+            or type(self.socket) is not socket.socket
+            or len(self.buffer) > MAX_OCTETS
+        ):
+            return None
+        return Parcel(self.remote, listener, self.served, self.deadline - now, self.buffer)
+
+    def resume(self, parcel: Parcel, now: float) -> None:
+        """Go on with what another worker has begun."""
+        self.served = parcel.served
+        self.deadline = now + parcel.patience
+        if parcel.octets:
+            self.buffer = parcel.octets
+            self._parse(parcel.octets, now)
+        elif parcel.served:
+            self.state = IDLE
+        if not parcel.octets:
+            self.readable(now)
+
     def retire(self, now: float) -> None:
-        """The worker leaves: this connection ends after a request that is under way."""
-        if self.state in (IDLE, LINGER) or (self.state in FRESH and not self.buffer):
+        """The worker leaves: this connection ends after a request that is under way, unless another
+        worker goes on with it."""
+        if self.state is LINGER or (
+            not self.movable and (self.state is IDLE or (self.state in FRESH and not self.buffer))
+        ):
             self.deadline = min(self.deadline, now + _LAST_CHANCE)
 
     def close(self) -> None:
@@ -156,108 +169,19 @@ class Connection(Stream):
         self.hold(0)
         self._drop_exchange()
 
-    # ---- from octets to the call
-
-    def _more_of_head(self, octets: bytes, now: float) -> None:
-        whole = self.buffer + octets
-        behind = max(len(self.buffer) - 3, 0)
-        grown = len(whole) - self._looked_at
-        if any(whole.find(end, behind) >= 0 for end in _ENDS) or (
-            grown * 8 >= self._looked_at and (b"\n" in octets or grown >= _LOOK_AGAIN)
-        ):
-            self._parse(whole, now)
-        else:
-            self.buffer = whole
-            self._hold_head(now)
-
-    def _parse(self, octets: bytes, now: float) -> None:
-        """Take the head of a request from ``octets``, and go on with what its framing says."""
-        service = self.service
-        head = None
-        try:
-            head = parse_head(octets, 0, service.limits)
-            if head is None:
-                self._wait_for_head(octets, now)
-                return
-            framing = request_framing(head, service.max_body)
-        except ProtocolError as error:
-            self.exchange = refused(self, head, octets, self._began)
-            self._refuse(error, now)
-            return
-        self.buffer = octets[head.end :]
-        if framing.length == 0:
-            self.exchange = Exchange(self, head, framing, None, self._began)
-            self._call(now)
-            return
-        streamed = service.streams(head.path)
-        body = RequestBody(framing, service, self, now, streamed=streamed)
-        self.exchange = Exchange(self, head, framing, body, self._began)
-        self.state = BODY
-        self._collect(now)
-
-    def _wait_for_head(self, octets: bytes, now: float) -> None:
-        """The head is not complete."""
-        begun = self.state is HEAD and self.buffer.strip(b"\r")
-        # Empty lines in front of a request are ignored, and are no request that has begun.
-        empty = not octets.strip(b"\r\n")
-        self.buffer = octets[len(octets.rstrip(b"\r")) :] if empty else octets
-        self._looked_at = len(self.buffer)
-        if not empty and not begun:
-            self.state = HEAD
-            self.deadline = now + self.service.head_timeout
-        elif self.state is READY:
-            self.state = IDLE
-            self.deadline = now + self.service.keep_alive
-        self._hold_head(now)
-
-    def _hold_head(self, now: float) -> None:
-        """Keep what is there of a head, if there is room for it."""
-        if not self.hold(len(self.buffer)) and self.state is HEAD:
-            self._refuse(ProtocolError(503, "too many requests are incomplete"), now)
-
-    def _collect(self, now: float) -> None:
-        """Collect what is there of the body; when that is enough, call."""
-        assert self.exchange is not None and self.exchange.body is not None
-        body = self.exchange.body
-        try:
-            body.collect()
-            enough = body.collected_enough
-            if not enough and not self._hold_input():
-                body.move_to_disk()
-                self._hold_input()
-                enough = body.collected_enough
-        except ProtocolError as error:
-            self._refuse(error, now)
-        except ClientDisconnected:
-            self.close()
-        except OSError as error:
-            self.service.log.error(
-                "a body cannot be collected in `tmp_dir`: %s. The request %.200r is answered with "
-                "507; make room, or set `tmp_dir`",
-                error.strerror, self.exchange.head.line,
-            )  # fmt: skip
-            self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
-        else:
-            if enough:
-                self._call(now)
-            else:
-                self.deadline = body.deadline(now)
-
-    def _hold_input(self) -> bool:
-        """Count what is kept of the request and of the next one. False: it is too much."""
-        body = None if self.exchange is None else self.exchange.body
-        return self.hold(len(self.buffer) + (0 if body is None else body.in_memory))
+    # ---- the call
 
     def _call(self, now: float) -> None:
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
         assert exchange is not None
         self.state = RUNNING
+        self.deadline = now + service.timeout
         self.served += 1
         service.requests += 1
         head, body = exchange.head, exchange.body
         file = io.BytesIO() if body is None else body.open()
-        environ = request_environ(self._base, head, file, self.remote, self.served)
+        environ = request_environ(self.base, head, file, self.remote, self.served)
         if exchange.forwarded is not None:
             apply_forwarded(environ, exchange.forwarded)
         if body is not None:
@@ -265,17 +189,43 @@ class Connection(Stream):
         environ["wsgi.early_hints"] = exchange.early_hints
         if service.access_log is not None:
             exchange.environ = environ
-        service.row.begin(now + service.timeout, now, head.line)
+        lead = service.lead
+        lock = lead.lock
+        self.cell = cell = lead.cell
+        lead.in_call = self
+        cell.begin(service.timeout, now, head.line)
+        lock.release()
         try:
             run_app(service.app, environ, exchange)
         except BaseException as error:
             if service.forked:
                 raise  # a child that came back from the call: nothing here is its own
             exchange.fail(error)
-        service.row.end()
+        cell.end()
         if body is not None:
             body.close_input()
+        if not lock.acquire(False):
+            lead.judge(service.clock() - now)
+            if exchange not in service.revoked:
+                lead.returned.append(self)
+            raise Lost
         self._settle(exchange)
+
+    def _revoke(self, now: float) -> None:
+        """The call is stuck. Answer in its place, if nothing of its answer is out; whatever it says
+        later goes nowhere."""
+        exchange = self.exchange
+        assert exchange is not None
+        self.service.report_stuck(self.cell, exchange.head.line)
+        # Here first this and then the stage, there (where the stage moves) the other way round: so
+        # they cannot both answer.
+        self.service.revoked.add(exchange)
+        if exchange.stage in (NEW, STARTED):
+            self.exchange = refused(self, exchange.head, b"", self._began)
+            self._refuse(ProtocolError(504, "the application did not answer in time"), now)
+        else:
+            self._abort()
+        self.cell.end()
 
     # ---- from the call to the next request
 
@@ -291,6 +241,8 @@ class Connection(Stream):
     def _settle(self, exchange: Exchange) -> None:
         """The response is complete, as far as the application is concerned."""
         now = self.service.clock()
+        if self.region is not None:
+            self.service.file_room -= FILE_DESCRIPTORS
         if exchange.stage is ABORTED:
             self._abort()
         elif self.unsent is not None:
@@ -329,11 +281,11 @@ class Connection(Stream):
             self.state = IDLE
             # A worker that began to leave meanwhile has not announced it to this client.
             self.deadline = now + (
-                self.service.keep_alive if self.service.persist else _LAST_CHANCE
+                self.service.keep_alive if self.service.persist or self.movable else _LAST_CHANCE
             )
         elif self.hold(len(self.buffer)):
             self.state = READY
-            self.deadline = _NEVER
+            self.deadline = now + self.service.queue_timeout
         else:
             self._linger(now)  # the client sends it again on another (RFC 9112 section 9.3.2)
 

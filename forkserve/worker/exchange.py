@@ -17,6 +17,7 @@ from forkserve.http.head import Head
 from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.worker.body import RequestBody
+from forkserve.worker.lead import Lost
 from forkserve.worker.service import Service
 from forkserve.worker.stream import FileFailed
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, NEW, STARTED, Sink
@@ -29,7 +30,7 @@ _COPY = 65536
 
 _OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")  # which no traceback begins with
 _NO_BODY = RequestFraming(0, False)
-_FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
+FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
 CLIENT_CLOSED_REQUEST = 499
 """In the access log only, and nginx's: the client was gone before a status could be sent."""
@@ -42,8 +43,15 @@ class Carrier(Protocol):
     remote: tuple[str, str]
     region: Region | None
 
+    @property
+    def movable(self) -> bool:
+        """Another worker goes on with it when this one leaves."""
+
     def transmit(self, octets: bytes, *, more: bool = False) -> None:
         """Send ``octets``. Raises ClientDisconnected."""
+
+    def progress(self) -> float:
+        """The call is not stuck. Returns the time."""
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to the loop."""
@@ -88,7 +96,7 @@ class Exchange(Sink):
         octets = early_hints(headers)
         if octets and self.head.minor and (self.stage is NEW or self.stage is STARTED):
             self._carrier.transmit(octets)
-            self._service.progress()
+            self._carrier.progress()
 
     # ---- wsgi.call.Sink
 
@@ -119,17 +127,16 @@ class Exchange(Sink):
             octets = self.encoder.block(block)
         if octets:
             self._carrier.transmit(octets)
-            self._service.progress()
+            self._carrier.progress()
         if self.encoder.sated:
             self.finish()
 
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Leave the file to the loop, if it is one that can be sent as it is."""
         encoder, service = self.encoder, self._service
-        region = wrapper.region() if service.file_room >= _FILE_DESCRIPTORS else None
+        region = wrapper.region() if service.file_room >= FILE_DESCRIPTORS else None
         if region is None:
             return False
-        service.file_room -= _FILE_DESCRIPTORS
         head = encoder.head(self._commit(), region.length)
         region.length = encoder.part(region.length)
         self._carrier.leave(head, region)
@@ -194,10 +201,7 @@ class Exchange(Sink):
             self.stage = ABORTED
 
     def close_file(self, error: Exception | None = None) -> None:
-        """A file that was left to the loop, if any, is sent or is given up because of ``error``.
-
-        Its ``close`` is the application's, and so are its errors and the time that it takes.
-        """
+        """A file that was left to the loop, if any, is sent or is given up because of ``error``."""
         region, self._carrier.region = self._carrier.region, None
         if region is None:
             return
@@ -205,18 +209,9 @@ class Exchange(Sink):
         if isinstance(error, FileFailed):
             service.log.error("the response to %.200r is cut off: its file %s", line, error)
         self.encoder.body_octets -= region.length  # what is left of it
-        service.file_room += _FILE_DESCRIPTORS
+        service.file_room += FILE_DESCRIPTORS
         os.close(region.fd)
-        now = service.clock()
-        service.row.begin(now + service.timeout, now, line)
-        try:
-            getattr(region.wrapper, "close", _nothing)()
-        except BaseException as raised:  # noqa: BLE001 - as in the call
-            what, trace = in_a_line(raised), traceback_of(raised, _OWN_MODULES)
-            service.log.error(
-                "after the response to %.200r the application raised %s\n%s", line, what, trace
-            )
-        service.row.end()
+        service.closings.append((region.wrapper, line))
 
     def access(self, now: float) -> Access:
         """What the access log is told, when it is over."""
@@ -240,11 +235,13 @@ class Exchange(Sink):
             if not (body.finished or body.drainable):
                 encoder.persist = False
             body.final_status_is_out()
-        if not service.persist:
+        if not service.persist and not self._carrier.movable:
             encoder.persist = False
         if encoder.dropped:
             self._report_dropped(encoder.dropped)
         self.stage = COMMITTED
+        if service.revoked and self in service.revoked:
+            raise ClientDisconnected("the server has answered in the place of the application")
         return service.own_lines(service.clock())
 
     def _report_length(self) -> None:
@@ -268,6 +265,27 @@ class Exchange(Sink):
                     "%.200r), which only the server can know; it is dropped, now and later",
                     name, self.head.line,
                 )  # fmt: skip
+
+
+def close_files(service: Service) -> None:
+    """Close what was sent of files. That is the application's to do, and so are its errors, and the
+    time that it takes. Raises Lost."""
+    while service.closings:
+        wrapper, line = service.closings.popleft()
+        lead = service.lead
+        lock, cell, lead.in_call = lead.lock, lead.cell, None
+        cell.begin(service.timeout, service.clock(), line)
+        lock.release()
+        try:
+            getattr(wrapper, "close", _nothing)()
+        except BaseException as raised:  # noqa: BLE001 - as in the call
+            what, trace = in_a_line(raised), traceback_of(raised, _OWN_MODULES)
+            service.log.error(
+                "after the response to %.200r the application raised %s\n%s", line, what, trace
+            )
+        cell.end()
+        if not lock.acquire(False):
+            raise Lost
 
 
 def _nothing() -> None:

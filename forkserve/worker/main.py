@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import forkserve
@@ -29,9 +30,14 @@ from forkserve.proc.privileges import drop_privileges
 from forkserve.proc.signals import SignalQueue, default_in_children, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
+from forkserve.worker.crew import Crew
+from forkserve.worker.environs import Environs, Name
+from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
+from forkserve.wsgi.call import Environ
 from forkserve.wsgi.chunked import install_uwsgi_module
 from forkserve.wsgi.environ import listener_environ
 
@@ -60,6 +66,7 @@ def run_worker(
     error_file: LogFile,
     access_file: LogFile | None,
     tls: "ssl.SSLContext | None",
+    queue: HandoffQueue | None,
     master: int,
 ) -> int:
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
@@ -80,34 +87,43 @@ def run_worker(
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
         app = load_application(settings.app)
-        access_log = None
-        if access_file is not None:
-            access_log = AccessLog(access_file, settings.access_logformat)
-        service = Service(app, settings, row, log, access_log, time.monotonic, file_room)
+        access_log = (
+            None if access_file is None else AccessLog(access_file, settings.access_logformat)
+        )
+        cells = row.cells()
+        service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
         forkserve.read_chunks_from(service.running_chunks)
-        environs = [
-            _environ(item, error_file, slot, generation, tls is not None) for item in listeners
-        ]
         loop = Loop(
-            service, list(zip(listeners, environs, strict=True)), connections, due_after(settings),
-            connector(settings, tls),
-        )  # fmt: skip
+            service,
+            listeners,
+            Environs(partial(_environ, service, error_file, slot, generation), tls=tls is not None),
+            connections,
+            due_after(settings),
+            connect=connector(settings, tls),
+            queue=queue,
+            row=row,
+        )
         os.register_at_fork(after_in_child=loop.let_go)
         loop.listen_to(channel, signals, lambda: _reopen(log, error_file, access_file))
+        crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
         loop.begin()
-    except ForkserveError as error:
+    except Exception as error:  # noqa: BLE001 - the master waits to hear why
+        return _give_up(channel, error)
+    gc.collect()
+    gc.freeze()  # what exists now stays: nobody need look at it again, or write to its shared pages
+    row.set_serving(True)
+    channel.send(Message.READY)
+    crew.serve()
+    return EXIT_OK
+
+
+def _give_up(channel: Channel, error: Exception) -> int:
+    """Tell the master why there is no worker. Returns the exit status."""
+    if isinstance(error, ForkserveError):
         channel.send(Message.FAILED, error.report())
         return error.exit_status
-    except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        channel.send(Message.FAILED, f"{in_a_line(error)}\n{traceback_of(error, ())}")
-        return EXIT_FAILED
-    # What exists now stays: the collector need not look at it again, nor write to its shared pages.
-    gc.collect()
-    gc.freeze()
-    channel.send(Message.READY)
-    loop.run()
-    _run_exit_functions()
-    return EXIT_OK
+    channel.send(Message.FAILED, f"{in_a_line(error)}\n{traceback_of(error, ())}")
+    return EXIT_FAILED
 
 
 def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
@@ -185,16 +201,19 @@ def due_after(settings: Settings) -> float:
 
 
 def _environ(
-    listener: Listener, error_file: LogFile, slot: int, generation: int, tls: bool
-) -> dict[str, object]:
-    return listener_environ(
+    service: Service, error_file: LogFile, slot: int, generation: int, name: Name, tls: bool
+) -> Environ:
+    environ = listener_environ(
         ErrorStream(error_file),
-        listener.name,
+        name,
         software=f"forkserve/{__version__}",
         slot=slot,
         generation=generation,
+        threads=service.threads,
         tls=tls,
     )
+    environ["forkserve.deadline"] = service.set_deadline
+    return environ
 
 
 def _run_exit_functions() -> None:

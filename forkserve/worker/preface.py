@@ -159,7 +159,7 @@ class PrefacedConnection(Connection):
                 flush = events != READABLE
                 self.state = State.HANDSHAKE_FLUSH if flush else State.HANDSHAKE
                 return
-            self._base = {**self._base, **self._tls.describe()}
+            self.base = {**self.base, **self._tls.describe()}
             self.state = State.HEAD
             self.deadline = now + self.service.head_timeout
             if not self.service.persist:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -11,10 +13,12 @@ from forkserve.http.head import Limits
 from forkserve.http.response import OwnLines, own_lines
 from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
-from forkserve.ops.scoreboard import Row
+from forkserve.ops.scoreboard import Cell
 from forkserve.settings import Settings
+from forkserve.worker.lead import Lead
 from forkserve.wsgi.call import Application
 from forkserve.wsgi.chunked import NO_CHUNKS, ChunkReader
+from forkserve.wsgi.file_wrapper import FileWrapper
 
 _INPUT_ROOM = 16 << 20
 
@@ -22,6 +26,14 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
     "", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 )  # fmt: skip
+
+
+class _Running(threading.local):
+    """``cell``: of this thread, if it calls the application; ``chunks``: of the body of its running
+    call, if it has one."""
+
+    cell: Cell | None = None
+    chunks: ChunkReader | None = None
 
 
 class Service:
@@ -32,21 +44,25 @@ class Service:
     ``requests``    how many have been read whole
     ``file_room``   how many more files may be open at once: bodies of requests, and of responses
     ``input_room``  how many more octets of unfinished requests may be kept in memory
-    ``chunks``      of the body of the running call, if it has one
+    ``gives``       the worker retires, and others go on with its connections
+    ``closings``    files that were sent, with their request lines: the application's to close
+    ``revoked``     exchanges in which the server has answered in the place of a stuck call
+    ``running``     what this thread is in
+    ``report_stuck``  says which call has passed its deadline
     """
 
     def __init__(
         self,
         app: Application,
         settings: Settings,
-        row: Row,
+        lead: Lead,
         log: logging.Logger,
         access_log: AccessLog | None,
         clock: Callable[[], float],
         file_room: int,
     ) -> None:
         self.app = app
-        self.row = row
+        self.lead = lead
         self.log = log
         self.access_log = access_log
         self.clock = clock
@@ -57,6 +73,7 @@ class Service:
             settings.limit_request_head,
             "http" if settings.certfile is None else "https",
         )
+        self.threads = settings.threads
         self.max_body = settings.max_body
         self.buffer_body = settings.buffer_body
         self.buffer_response = settings.buffer_response
@@ -70,12 +87,18 @@ class Service:
         self.chunk_limit = settings.chunked_input_limit
         self.chunk_timeout = settings.chunked_input_timeout
         self.write_timeout = settings.write_timeout
+        self.queue_timeout = settings.queue_timeout
+        self.max_timeout = settings.max_timeout
         self.persist = True
+        self.gives = False
         self.forked = False
         self.requests = 0
         self.file_room = file_room
         self.input_room = _INPUT_ROOM
-        self.chunks: ChunkReader | None = None
+        self.closings: deque[tuple[FileWrapper, str]] = deque()
+        self.revoked: set[object] = set()
+        self.running = _Running()
+        self.report_stuck: Callable[[Cell, str], None] = _silent
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
@@ -97,17 +120,26 @@ class Service:
 
     def running_chunks(self) -> ChunkReader:
         """The body of the running call. Raises RuntimeError."""
-        if self.chunks is not None:
-            return self.chunks
-        if self.row.read() is None:
+        if self.running.chunks is not None:
+            return self.running.chunks
+        if self.running.cell is None or not self.running.cell.deadline:
             raise RuntimeError("chunked_read was called, and no call of the application is running")
         return NO_CHUNKS
 
-    def progress(self) -> float:
-        """The running call is not stuck: it has sent or received something. Returns the time."""
-        now = self.clock()
-        self.row.extend(now + self.timeout)
-        return now
+    def set_deadline(self, seconds: float) -> float:
+        """``forkserve.deadline``: give the running call so much time from now on, and again after
+        each sign of progress; at most `max_timeout`. Returns what was given.
+
+        Raises ValueError, and RuntimeError outside of a call.
+        """
+        cell = self.running.cell
+        if cell is None or not cell.deadline:
+            raise RuntimeError("forkserve.deadline was called, and no call of the application runs")
+        if not seconds > 0:
+            raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
+        cell.limit = min(float(seconds), max(self.max_timeout, self.timeout))
+        cell.extend(self.clock())
+        return cell.limit
 
     def forwarded(self, fields: Mapping[str, str], peer: str) -> Forwarded:
         """What proxies say of a request of ``peer``, which has some of their fields."""
@@ -126,11 +158,15 @@ class Service:
     def own_lines(self, now: float) -> OwnLines:
         """The fields Server and Date (RFC 9110 section 5.6.7), made once a second."""
         if now >= self._date_until:
-            self._date_until = now + 1.0
             year, month, day, hour, minute, second, weekday = time.gmtime()[:7]
             date = (
                 f"Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month]} {year} "
                 f"{hour:02}:{minute:02}:{second:02} GMT\r\n"
             ).encode("ascii")
             self._own_lines = own_lines(date, server=self._server_header)
+            self._date_until = now + 1.0  # last: another thread may look at it
         return self._own_lines
+
+
+def _silent(cell: Cell, request: str) -> None:
+    """There is no crew that could say more than the client is told."""

@@ -39,6 +39,7 @@ class Row:
     events: int
     status: int | None = None
     abrupt: bool = False
+    detail: str = "the request did not arrive in time"
 
 
 ROWS = {
@@ -48,10 +49,10 @@ ROWS = {
     State.HANDSHAKE_FLUSH: Row(WRITABLE),
     State.HEAD: Row(READABLE, 408),
     State.BODY: Row(READABLE, 408),
-    # No deadline: its turn comes before the loop waits again. Nothing is read from it until then,
-    # which bounds what a client can send ahead.
-    State.READY: Row(UNCHANGED),
-    State.RUNNING: Row(UNCHANGED),  # until the call returns; its deadline is on the scoreboard
+    # Its turn comes before the loop waits again, or when there is a thread for it. Nothing is read
+    # from it until then, which bounds what a client can send ahead.
+    State.READY: Row(UNCHANGED, 503, detail="no thread was free in time"),
+    State.RUNNING: Row(UNCHANGED),  # its deadline is on the scoreboard, and moves
     State.FLUSH: Row(WRITABLE, abrupt=True),
     State.IDLE: Row(READABLE),
     State.DRAIN: Row(READABLE),

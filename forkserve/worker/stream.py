@@ -50,15 +50,19 @@ class Stream:
     ``region``  what of a file follows them; it stays, used up, until its file is closed
     ``take_by`` while there is something unsent: when the client must have taken more of it
     ``held``    octets of input that the worker counts as kept in memory for this client
+    ``cell``    of the thread that runs its call, or did so last
     """
 
-    __slots__ = ("_queued", "buffer", "held", "region", "service", "socket", "take_by", "unsent")
+    __slots__ = (
+        "_queued", "buffer", "cell", "held", "region", "service", "socket", "take_by", "unsent",
+    )  # fmt: skip
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         self.service = service
         self.socket = sock
         self.buffer = b""
         self.held = 0
+        self.cell = service.lead.cell
         self.unsent: bytearray | None = None
         self.region: Region | None = None
         self.take_by = 0.0
@@ -122,8 +126,20 @@ class Stream:
             raise ClientDisconnected(str(error)) from None
         if not octets:
             raise ClientDisconnected("the client closed before the end of its request body")
-        self.service.progress()
+        self.progress()
         return octets
+
+    def progress(self) -> float:
+        """The running call is not stuck: it has sent or received something. Returns the time."""
+        now = self.service.clock()
+        self.cell.extend(now)
+        return now
+
+    @property
+    def movable(self) -> bool:
+        """Another worker goes on with this client when this one leaves."""
+        # TLS has its state here, in user space.
+        return self.service.gives and type(self.socket) is socket.socket
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to ``send_unsent``."""
@@ -217,13 +233,12 @@ class Stream:
 
         Also for ever: the master can still end the worker, which is in a system call.
         """
-        service = self.service
         timeout = max(timeout, 0.0)
-        service.row.extend(service.clock() + timeout + service.timeout)
+        self.cell.extend(self.service.clock() + timeout)
         poll = select.poll()
         poll.register(self.socket, events)  # EPOLLIN and EPOLLOUT are POLLIN and POLLOUT
         ready = poll.poll(None if timeout == _NEVER else timeout * 1000)
-        service.progress()
+        self.progress()
         return bool(ready)
 
 

@@ -22,6 +22,7 @@ def listener_environ(
     software: str,
     slot: int,
     generation: int,
+    threads: int = 1,
     tls: bool = False,
 ) -> Environ:
     """The part that is the same for every request of a listener.
@@ -41,7 +42,7 @@ def listener_environ(
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "https" if tls else "http",
         "wsgi.errors": errors,
-        "wsgi.multithread": False,
+        "wsgi.multithread": threads > 1,
         # True even with one worker: in a reload the old and the new generation run side by side.
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,

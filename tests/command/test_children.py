@@ -73,7 +73,7 @@ def test_a_child_that_comes_back_from_the_call_is_no_worker(start: Start) -> Non
     )
     with server.connect() as client:
         client.send(b"GET /child_that_returns HTTP/1.1\r\nHost: h\r\n\r\n")
-        server.wait_for("has been in the request 'GET /child_that_returns HTTP/1.1'")
+        server.wait_for("the call of 'GET /child_that_returns HTTP/1.1' has made no progress")
     server.wait_for("is ready", count=2)
     assert "SystemExit" not in server.log
     assert server.get() == (200, b"hello")

@@ -38,7 +38,7 @@ def test_help_shows_the_defaults() -> None:
     text = " ".join(run("--help").stdout.split())
     for part in (
         "and ,group=NAME. [127.0.0.1:8000] --backlog",
-        "affinity and cgroup allow. [1] --worker-connections",
+        "affinity and cgroup allow. [1] --threads",
         "to import the application. [2m] --keep-alive",
         "more is a 413. [1G] --limit-request-line",
         "USER User (name or number) that the workers run as. The master stays what it is. [none]",
@@ -80,7 +80,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_started(tmp_path: Path
 
 def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
     result = run(
-        "--wrokers", "3", "-k", "gevent", "--worker-class=gthread", "--threads", "4", "-D",
+        "--wrokers", "3", "-k", "gevent", "--worker-class=gthread", "-D",
         "--preload", "--nonsense", "-w", "0", "-b", "nowhere", "plain",
     )  # fmt: skip
     assert result.returncode == 2
@@ -89,14 +89,13 @@ def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
         "--wrokers: there is no such option; did you mean --workers?",
         "-k: there is no such option; there is one kind of worker",
         "--worker-class: there is no such option; there is one kind of worker",
-        "--threads: there is no such option; a worker has one thread; raise workers",
         "-D: there is no such option; it runs in the foreground; let systemd or a container keep it",
         "--preload: there is no such option; it has no preloading yet",
         "--nonsense: there is no such option",
         "--workers: workers: '0' is less than 1; write a number of workers, or auto",
     ):
         assert f"forkserve: {part}" in lines
-    assert len(lines) == 10, result.stderr
+    assert len(lines) == 9, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -154,18 +154,20 @@ def test_whatever_keeps_a_worker_from_booting_is_told(tmp_path: Path) -> None:
 def test_a_stuck_call_is_ended_with_its_stack_in_the_log(
     start: Start, route: str, where: str
 ) -> None:
-    server = start("-w", "2", "-t", "1", "plain", errors=("longer than `timeout`",))
-    server.wait_for("is ready", count=2)
-    began = time.monotonic()
-    with server.connect() as client:
+    server = start("-w", "1", "-t", "1", "plain", errors=("longer than `timeout`",))
+    with server.connect() as other, server.connect() as client:
+        assert other.get("/")[0] == 200
+        began = time.monotonic()
         client.send(f"GET /{route} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-        assert client.rest() == b""
-    assert 1.0 <= time.monotonic() - began < 3.0
-    line = server.wait_for("longer than `timeout`")[0].string
-    assert f"'GET /{route} HTTP/1.1'" in line
-    server.wait_for(rf'File ".*plain.py", line \d+ in {where}')
-    server.wait_for("is ready", count=3)
-    assert server.get() == (200, b"hello")
+        response = client.response()
+        assert 1.0 <= time.monotonic() - began < 2.0
+        assert response.status == 504
+        line = server.wait_for("longer than `timeout`")[0].string
+        assert f"'GET /{route} HTTP/1.1'" in line
+        server.wait_for(rf'File ".*plain.py", line \d+, in {where}')
+        server.wait_for("is ready", count=2)
+        server.wait_for("has left")
+        assert other.get("/")[0] == 200  # on the same connection
 
 
 def test_a_call_that_holds_the_gil_is_ended_too(start: Start) -> None:
@@ -197,10 +199,14 @@ def select_nothing(seconds: float) -> None:
 
 def test_nobody_is_killed_after_the_master_was_stopped(start: Start, gate: Path) -> None:
     server = start("-t", "1", "plain")
+    (worker,) = server.workers()
     with server.connect() as client:
-        os.kill(server.pid, signal.SIGSTOP)
         client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        select_nothing(0.2)
+        os.kill(server.pid, signal.SIGSTOP)
+        os.kill(worker, signal.SIGSTOP)
         select_nothing(2.5)
+        os.kill(worker, signal.SIGCONT)
         os.kill(server.pid, signal.SIGCONT)
         select_nothing(0.2)
         gate.write_text("")

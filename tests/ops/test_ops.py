@@ -416,31 +416,55 @@ def test_a_link_that_root_made_is_followed_and_its_target_stays_roots(tmp_path: 
 # ---- scoreboard
 
 
-def test_a_row_tells_what_runs() -> None:
+def test_a_cell_tells_what_runs() -> None:
     board = Scoreboard(3)
     row, other = board.row(1), board.row(2)
-    assert row.read() is None
-    row.begin(20.0, 10.0, "GET /\xe9 HTTP/1.1")
-    assert row.read() == Call(start=10.0, request="GET /\xe9 HTTP/1.1", deadline=20.0)
-    row.extend(25.0)
-    assert row.read() == Call(10.0, "GET /\xe9 HTTP/1.1", 25.0)
-    assert other.read() is None
-    row.end()
-    assert row.read() is None
-    row.begin(float("inf"), 10.0, "x" * 10000)
-    assert row.read() == Call(10.0, "x" * 240, float("inf"))
-    assert other.read() is None
-    assert board.row(1).read() == row.read()
+    row.take(2)
+    other.take(1)
+    first, second = row.cells()
+    assert row.calls() == []
+    first.begin(10.0, 10.0, "GET /\xe9 HTTP/1.1")
+    assert row.calls() == [Call(start=10.0, request="GET /\xe9 HTTP/1.1", deadline=20.0)]
+    first.extend(15.0)
+    assert first.read() == Call(10.0, "GET /\xe9 HTTP/1.1", 25.0)
+    assert (second.read(), first.deadline, second.deadline) == (None, 25.0, 0.0)
+    first.end()
+    assert row.calls() == []
+    second.begin(float("inf"), 10.0, "x" * 10000)
+    assert row.calls() == [Call(10.0, "x" * 240, float("inf"))]
+    assert other.calls() == []
+    assert board.row(1).calls() == row.calls()
+    row.take(1)  # by another worker
+    assert row.calls() == []
 
 
-def test_a_row_is_shared_with_a_child() -> None:
-    board = Scoreboard(2)
+def test_siblings_serve_and_some_are_idle() -> None:
+    board = Scoreboard(3)
+    rows = [board.row(index) for index in range(3)]
+    for row in rows:
+        row.take(2)
+    assert not rows[0].has_siblings()
+    for row in rows:
+        row.set_serving(True)
+    assert rows[0].has_siblings() and rows[0].idle_siblings() == 2
+    for cell in rows[1].cells():
+        cell.begin(1.0, 1.0, "GET / HTTP/1.1")
+    assert (rows[0].idle_siblings(), rows[1].idle_siblings()) == (1, 2)
+    rows[2].set_serving(False)
+    assert (rows[0].idle_siblings(), rows[0].has_siblings()) == (0, True)
+    rows[1].take(2)  # its worker is gone
+    assert not rows[0].has_siblings()
+
+
+def test_a_cell_is_shared_with_a_child() -> None:
+    row = Scoreboard(2).row(1)
+    row.take(1)
     pid = os.fork()
     if pid == 0:
-        board.row(1).begin(2.0, 1.0, "GET /child HTTP/1.1")
+        row.cells()[0].begin(1.0, 1.0, "GET /child HTTP/1.1")
         os._exit(0)
     os.waitpid(pid, 0)
-    assert board.row(1).read() == Call(1.0, "GET /child HTTP/1.1", 2.0)
+    assert row.calls() == [Call(1.0, "GET /child HTTP/1.1", 2.0)]
 
 
 def test_there_are_so_many_rows_and_no_more() -> None:

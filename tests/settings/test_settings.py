@@ -130,7 +130,6 @@ def test_auto_workers() -> None:
         ("proc_name = 'x'", ["did you mean name?"]),
         ("nothing_like_it_at_all = 1", ["there is no setting"]),
         ("daemon = true", ["'daemon'; it runs in the foreground"]),
-        ("threads = 4", ["'threads'; a worker has one thread"]),
         ("worker_class = 'gevent'", ["'worker_class'; there is one kind"]),
         ("preload_app = true", ["'preload_app'; it has no preloading"]),
         ("reload = true", ["'reload'; send SIGHUP"]),

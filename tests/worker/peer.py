@@ -12,6 +12,8 @@ from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.settings import Settings
+from forkserve.worker.exchange import close_files
+from forkserve.worker.lead import Lead
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.worker.state import State
@@ -69,18 +71,21 @@ class Peer:
         self.accesses = Accesses()
         logger = logging.Logger("test")
         logger.addHandler(self.log)
-        self.row = Scoreboard(1).row(0)
+        row = Scoreboard(1).row(0)
+        row.take(1)
+        (self.cell,) = row.cells()
         values = Settings(app="test:app", **settings)
         context = load_tls(values)
         self.service = Service(
             app,
             values,
-            self.row,
+            Lead(self.cell),
             logger,
             self.accesses,
             self.clock,
             file_room,
         )
+        self.service.running.cell = self.cell
         self.socket, server = ends or socket.socketpair()
         self.socket.setblocking(False)
         server.setblocking(False)
@@ -108,6 +113,7 @@ class Peer:
             self.connection.writable(self.clock.now)
         elif self.state is not State.CLOSED:
             self.connection.readable(self.clock.now)
+        close_files(self.service)
         if self.state is State.CLOSED:
             self.connection.socket.close()
 
@@ -130,6 +136,7 @@ class Peer:
         self.clock.now += seconds
         if self.connection.deadline <= self.clock.now and self.state is not State.CLOSED:
             self.connection.expire(self.clock.now)
+            close_files(self.service)
             self.run()
 
     def close(self) -> None:

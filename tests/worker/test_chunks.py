@@ -297,15 +297,15 @@ def test_how_long_the_call_may_take_meanwhile(arguments: tuple[int, ...], deadli
     seen = []
 
     def client() -> None:
-        while peer.row.read().deadline == 1030.0:  # type: ignore[union-attr]
+        while peer.cell.read().deadline == 1030.0:  # type: ignore[union-attr]
             pass
-        seen.append(peer.row.read().deadline)  # type: ignore[union-attr]
+        seen.append(peer.cell.read().deadline)  # type: ignore[union-attr]
         peer.socket.sendall(b"2\r\nok\r\n0\r\n\r\n")
 
     def call(environ: dict[str, Any]) -> None:
         thread.start()
         assert environ["forkserve.chunked_read"](*arguments) == b"ok"
-        assert peer.row.read().deadline == 1030.0  # type: ignore[union-attr]
+        assert peer.cell.read().deadline == 1030.0  # type: ignore[union-attr]
 
     peer = Peer(in_call(call), **STREAMED)
     thread = threading.Thread(target=client)

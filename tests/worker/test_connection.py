@@ -334,7 +334,7 @@ def test_a_slow_reader_is_served_by_the_loop_and_not_by_the_call() -> None:
     peer.send(GET)
     assert peer.service.requests == 1
     assert peer.state is State.FLUSH
-    assert peer.row.read() is None
+    assert peer.cell.read() is None
     received = b""
     while peer.state is State.FLUSH:
         peer.wait(20.0)
@@ -429,7 +429,7 @@ def test_a_stream_to_who_reads_too_slowly_is_given_up_in_the_call() -> None:
 
     def clock() -> float:
         # A round of the call's waiting takes a minute, in which the client takes a little.
-        if connection.unsent is not None and peer.row.read() is not None:
+        if connection.unsent is not None and peer.cell.read() is not None:
             take(client, connection, 1)
             peer.clock.now += 60.0
         return peer.clock.now
@@ -466,7 +466,7 @@ def test_a_stream_is_not_given_up_while_its_client_reads_though_too_little_to_ma
 
     def clock() -> float:
         # A wait asks for the time before and after it asks the kernel for room.
-        if connection.unsent is not None and peer.row.read() is not None and len(rounds) < 4:
+        if connection.unsent is not None and peer.cell.read() is not None and len(rounds) < 4:
             rounds.append(connection.queued())
             while connection.queued() == rounds[-1]:
                 select.select([client], [], [])

@@ -165,7 +165,7 @@ def test_a_large_file_holds_no_call_and_is_closed_after_its_last_octet(site: Sit
     peer = Peer(site, ends=tcp_pair(65536, 1 << 18))
     peer.send(GET, run=False)
     peer.run_to(State.FLUSH)
-    assert peer.row.read() is None
+    assert peer.cell.read() is None
     received = b""
     while peer.state is State.FLUSH:
         assert site.closings == 0
@@ -280,11 +280,11 @@ def test_an_error_in_the_close_of_a_file_is_only_logged(site: Site) -> None:
 
 def test_the_close_of_a_file_stands_on_the_scoreboard(site: Site) -> None:
     seen: list[Any] = []
-    site.on_close = lambda: seen.append(peer.row.read())
+    site.on_close = lambda: seen.append(peer.cell.read())
     peer = Peer(site)
     peer.send(GET)
     assert seen == [Call(peer.clock.now, "GET / HTTP/1.1", peer.clock.now + 30.0)]
-    assert peer.row.read() is None
+    assert peer.cell.read() is None
 
 
 # ---- where the kernel cannot send it

@@ -19,6 +19,8 @@ from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.settings import Settings
 from forkserve.worker.connection import Connection
+from forkserve.worker.environs import Environs
+from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
@@ -41,22 +43,28 @@ class Worker:
     ) -> None:
         self.clock = Clock()
         values = Settings(app="t:a", **settings)
+        row = Scoreboard(1).row(0)
+        row.take(1)
+        (cell,) = row.cells()
         self.service = Service(
             app,
             values,
-            Scoreboard(1).row(0),
+            Lead(cell),
             logging.Logger("t"),
             None,
             self.clock,
             10,
         )
-        self.environ = listener_environ(
-            io.StringIO(), ("127.0.0.1", "80"), software="t", slot=0, generation=1
+        environs = Environs(
+            lambda name, tls: listener_environ(
+                io.StringIO(), name, software="t", slot=0, generation=1, tls=tls
+            )
         )
+        self.environ = environs.of(("127.0.0.1", "80"))
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
         self.loop = Loop(
-            self.service, [(self.listener, self.environ)], connections, due,
-            connector(values, load_tls(values)),
+            self.service, [self.listener], environs, connections, due,
+            connect=connector(values, load_tls(values)),
         )  # fmt: skip
         self.master, channel = Channel.pair()
         self.loop.listen_to(channel, signals or SignalQueue(), lambda: None)
@@ -83,7 +91,7 @@ class Worker:
     @property
     def held(self) -> list[Connection]:
         """The connections that the loop has."""
-        return list(self.loop._connections.values())
+        return list(self.loop.connections.values())
 
     def turn(self, count: int = 1) -> None:
         for _ in range(count):
@@ -182,7 +190,7 @@ def test_a_connection_in_use_is_not_closed_by_an_old_deadline() -> None:
         worker.turn()
         assert statuses(read(client)) == [200]
         worker.wait(9.0)
-    assert len(worker.loop._checks) <= 2
+    assert len(worker.loop._deadlines) <= 2
     worker.wait(2.0)
     assert read(client) == b"<eof>"
 
@@ -264,7 +272,7 @@ def test_the_deadlines_of_connections_that_are_gone_take_no_memory(octets: bytes
         worker.turn()
         client.close()
         worker.turn()
-        assert len(worker.loop._checks) < 200
+        assert len(worker.loop._deadlines) < 200
     worker.wait(10.0)
     assert read(stays) == b"<eof>"
     assert worker.held == []
@@ -283,7 +291,7 @@ def test_the_deadlines_of_requests_take_no_memory() -> None:
         worker.turn()
         assert [statuses(read(client)) for client in clients] == [[200]] * 10
         worker.clock.now += 0.5
-        assert len(worker.loop._checks) < 200
+        assert len(worker.loop._deadlines) < 200
     worker.wait(74.0)
     assert [read(client) for client in clients] == [b""] * 10
     worker.wait(1.0)
@@ -458,7 +466,7 @@ def test_a_stopping_worker_that_is_full_serves_what_has_connected() -> None:
         half.send(GET[:10])
     worker.turn()
     clients = [worker.connect(GET) for _ in range(30)]
-    worker.loop.leave(serve_queued=True)
+    worker.loop.stop()
     worker.turn(3)
     for client in clients:
         assert read(client).endswith(b"hello<eof>")
@@ -477,7 +485,7 @@ def test_a_stopping_worker_does_not_wait_for_an_end_of_new_connections() -> None
 
     worker = Worker(app)
     clients = [worker.connect(GET) for _ in range(3)]
-    worker.loop.leave(serve_queued=True)
+    worker.loop.stop()
     worker.turn(3)
     assert [read(client)[-10:] for client in clients] == [b"hello<eof>"] * 3
     assert refused == [1, 1, 1]
@@ -525,7 +533,7 @@ def test_a_child_of_the_application_holds_no_connection_and_no_port() -> None:
         client.sendall(GET)
         worker.turn()
         assert statuses(client.recv(65536)) == [200]  # the parent still has it
-        worker.loop.leave(serve_queued=False)
+        worker.loop.retire()
         worker.wait(1.0)
         assert client.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):

@@ -213,14 +213,14 @@ def test_the_call_stands_on_the_scoreboard_while_it_runs() -> None:
     seen = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        seen.append(peer.row.read())
+        seen.append(peer.cell.read())
         start_response("200 OK", [])
         return [b""]
 
     peer = Peer(app, timeout=7.0)
     peer.send(GET)
     assert seen == [Call(peer.clock.now, "GET / HTTP/1.1", peer.clock.now + 7.0)]
-    assert peer.row.read() is None
+    assert peer.cell.read() is None
 
 
 def test_a_stream_that_makes_progress_is_not_stuck() -> None:
@@ -230,7 +230,7 @@ def test_a_stream_that_makes_progress_is_not_stuck() -> None:
         for _ in range(3):
             peer.clock.now += 5.0
             yield b"x"
-            call = peer.row.read()
+            call = peer.cell.read()
             assert call is not None
             deadlines.append(call.deadline - peer.clock.now)
 

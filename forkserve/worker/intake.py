@@ -1,0 +1,186 @@
+"""From octets to a request: the head, its framing, and the body as far as it is collected.
+
+Slow clients are met here: each waits under a deadline of its own, and what is kept of all of them
+together is counted.
+"""
+
+import socket
+from abc import abstractmethod
+
+from forkserve.http.errors import ProtocolError
+from forkserve.http.framing import request_framing
+from forkserve.http.head import parse_head
+from forkserve.worker.body import RequestBody
+from forkserve.worker.exchange import Exchange, refused
+from forkserve.worker.service import Service
+from forkserve.worker.state import UNCHANGED, State
+from forkserve.worker.stream import Stream
+from forkserve.wsgi.call import Environ
+from forkserve.wsgi.input import ClientDisconnected
+
+# A head that comes in many small pieces is looked at when a line is complete, or after so much, and
+# when it has grown by an eighth: or else each octet, or each line, would have all the octets before
+# it parsed again. It is looked at in any case when it ends, also if that is not how a head ends.
+_LOOK_AGAIN = 1024
+_ENDS = (b"\n\r\n", b"\n\n")
+
+_NEVER = float("inf")
+
+HEAD, BODY, READY, IDLE = State.HEAD, State.BODY, State.READY, State.IDLE
+
+
+class Intake(Stream):
+    """The half of a connection that takes requests in; ``Connection`` is the other.
+
+    ``state``, ``deadline``  what it is waited for, and until when (monotonic seconds)
+    ``remote``               (address, port) of the client as text, ("", "") on a unix socket
+    ``served``               requests so far
+    ``base``                 the environ of the listener
+    ``watched``, ``wake_at`` the loop's own: the events that epoll waits for, and when the loop
+                             looks at the deadline next
+    """
+
+    __slots__ = (
+        "_began", "_looked_at", "base", "deadline", "exchange", "remote", "served", "state",
+        "wake_at", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        base: Environ,
+        remote: tuple[str, str],
+        now: float,
+    ) -> None:
+        super().__init__(service, sock)
+        self.remote = remote
+        self.state = HEAD
+        self.deadline = now + service.head_timeout
+        self.served = 0
+        self.exchange: Exchange | None = None
+        self.base = base
+        self.watched = UNCHANGED
+        self.wake_at = _NEVER
+        self._began = now
+        self._looked_at = 0  # octets of an unfinished head, when it was last looked at
+
+    # ---- for the other half to do
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nothing more is to be done."""
+
+    @abstractmethod
+    def _call(self, now: float) -> None:
+        """Run the application. The thread that leads may."""
+
+    @abstractmethod
+    def _refuse(self, error: ProtocolError, now: float) -> None:
+        """Answer with an error, and close."""
+
+    # ---- the head
+
+    def _more_of_head(self, octets: bytes, now: float) -> None:
+        whole = self.buffer + octets
+        behind = max(len(self.buffer) - 3, 0)
+        grown = len(whole) - self._looked_at
+        if any(whole.find(end, behind) >= 0 for end in _ENDS) or (
+            grown * 8 >= self._looked_at and (b"\n" in octets or grown >= _LOOK_AGAIN)
+        ):
+            self._parse(whole, now)
+        else:
+            self.buffer = whole
+            self._hold_head(now)
+
+    def _parse(self, octets: bytes, now: float) -> None:
+        """Take the head of a request from ``octets``, and go on with what its framing says."""
+        service = self.service
+        head = None
+        try:
+            head = parse_head(octets, 0, service.limits)
+            if head is None:
+                self._wait_for_head(octets, now)
+                return
+            framing = request_framing(head, service.max_body)
+        except ProtocolError as error:
+            self.exchange = refused(self, head, octets, self._began)
+            self._refuse(error, now)
+            return
+        self.buffer = octets[head.end :]
+        if framing.length == 0:
+            if not service.lead.calls:
+                self.buffer = octets  # who serves it, perhaps another worker, parses it again
+                self._wait_for_turn(now)
+                return
+            self.exchange = Exchange(self, head, framing, None, self._began)
+            self._call(now)
+            return
+        streamed = service.streams(head.path)
+        body = RequestBody(framing, service, self, now, streamed=streamed)
+        self.exchange = Exchange(self, head, framing, body, self._began)
+        self.state = BODY
+        self._collect(now)
+
+    def _wait_for_head(self, octets: bytes, now: float) -> None:
+        """The head is not complete."""
+        begun = self.state is HEAD and self.buffer.strip(b"\r")
+        # Empty lines in front of a request are ignored, and are no request that has begun.
+        empty = not octets.strip(b"\r\n")
+        self.buffer = octets[len(octets.rstrip(b"\r")) :] if empty else octets
+        self._looked_at = len(self.buffer)
+        if not empty and not begun:
+            self.state = HEAD
+            self.deadline = now + self.service.head_timeout
+        elif self.state is READY:
+            self.state = IDLE
+            self.deadline = now + self.service.keep_alive
+        self._hold_head(now)
+
+    def _hold_head(self, now: float) -> None:
+        """Keep what is there of a head, if there is room for it."""
+        if not self.hold(len(self.buffer)) and self.state is HEAD:
+            self._refuse(ProtocolError(503, "too many requests are incomplete"), now)
+
+    # ---- the body
+
+    def _collect(self, now: float) -> None:
+        """Collect what is there of the body; when that is enough, call."""
+        assert self.exchange is not None and self.exchange.body is not None
+        body = self.exchange.body
+        try:
+            body.collect()
+            enough = body.collected_enough
+            if not enough and not self._hold_input():
+                body.move_to_disk()
+                self._hold_input()
+                enough = body.collected_enough
+        except ProtocolError as error:
+            self._refuse(error, now)
+        except ClientDisconnected:
+            self.close()
+        except OSError as error:
+            self.service.log.error(
+                "a body cannot be collected in `tmp_dir`: %s. The request %.200r is answered with "
+                "507; make room, or set `tmp_dir`",
+                error.strerror, self.exchange.head.line,
+            )  # fmt: skip
+            self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
+        else:
+            if not enough:
+                self.deadline = body.deadline(now)
+            elif self.service.lead.calls:
+                self._call(now)
+            else:
+                self._wait_for_turn(now)
+
+    def _wait_for_turn(self, now: float) -> None:
+        """The request is there, and no thread to call the application."""
+        self.state = READY
+        self.deadline = now + self.service.queue_timeout
+        self._hold_input()
+
+    def _hold_input(self) -> bool:
+        """Count what is kept of the request and of the next one. False: it is too much."""
+        body = None if self.exchange is None else self.exchange.body
+        return self.hold(len(self.buffer) + (0 if body is None else body.in_memory))

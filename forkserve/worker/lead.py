@@ -1,0 +1,90 @@
+"""The lead of a worker: the right to run its loop. One thread holds it.
+
+A call of the application gives the lead up for as long as it lasts, and then tries to take it back
+without waiting. In between another thread may have taken it; then the thread that called has
+nothing to do with the loop any more, nor with any connection, and ``Lost`` takes it out of the loop
+where it stands.
+
+A call that nobody interrupts pays for one release and one acquire of a lock.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from forkserve.ops.scoreboard import Cell
+
+if TYPE_CHECKING:
+    from forkserve.worker.connection import Connection
+
+LONG = 0.002
+"""Seconds after which a turn of the loop that is in a call is long, and another thread takes the
+lead. Shorter, and calls of a usual length cost two switches of threads; longer, and others wait."""
+
+_HASTE = 8  # turns for which a long call is held against the application
+
+
+class Lost(BaseException):
+    """Another thread took the lead during a call. No Exception: nobody in between is to catch
+    it."""
+
+
+class Lead:
+    """Shared by the threads of a worker.
+
+    ``lock``      held by the thread that leads, but not while it is in a call. It is that of one
+                  tenure: who takes the lead keeps it for ever, and puts a new one in its place
+    ``cell``      of the thread that leads, on the scoreboard
+    ``in_call``   the connection whose call it is in, or was in last
+    ``calls``     the thread that leads may call the application
+    ``turns``     odd while the loop waits for events, even while it works
+    ``haste``     while it is not 0, recent calls were long: the lead is taken at once
+    ``alert``     nobody watches: ``rouse`` is to be called when a turn begins
+    ``wake``      ends the loop's wait for events
+    ``returned``  connections whose call was over in a thread that did not lead any more
+    """
+
+    __slots__ = (
+        "alert",
+        "calls",
+        "cell",
+        "haste",
+        "in_call",
+        "lock",
+        "returned",
+        "rouse",
+        "turns",
+        "wake",
+    )
+
+    def __init__(self, cell: Cell) -> None:
+        """Held by the thread that makes it, for which ``cell`` is."""
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.cell = cell
+        self.calls = True
+        self.in_call: Connection | None = None
+        self.turns = 0
+        self.haste = 0
+        self.alert = False
+        self.rouse: Callable[[], None] = _nobody
+        self.wake: Callable[[], None] = _nobody
+        self.returned: deque[Connection] = deque()
+
+    def take(self, timeout: float) -> bool:
+        """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.
+        For a thread that does not lead."""
+        if not self.lock.acquire(timeout=timeout):
+            return False
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        return True
+
+    def judge(self, seconds: float) -> None:
+        """The lead was lost in a call that took so long."""
+        self.haste = _HASTE if seconds >= LONG else max(0, self.haste - 1)
+
+
+def _nobody() -> None:
+    """There is no other thread."""

@@ -1,0 +1,59 @@
+"""What goes out of a worker: connections that a sibling serves sooner, or that outlive this worker.
+
+*Relief*: while no thread is free, what waits for one is given away, at once to a sibling that has
+one, and to whoever comes first after a while. *Retirement*: every connection between two requests
+is given to those that stay.
+"""
+
+from collections.abc import Iterable
+
+from forkserve.ops.scoreboard import Row
+from forkserve.worker.connection import Connection
+from forkserve.worker.environs import Environs
+from forkserve.worker.handoff import HandoffQueue
+
+AGAIN = 0.005
+"""Seconds after which it is tried again for those that nobody could take."""
+
+# Seconds after which a request goes to any sibling, as if it had just come: the running call is of
+# the long ones. Before that it is likelier to be served here, and costs no hand-off.
+_LONG_WAIT = 0.01
+
+
+class Sharing:
+    """Used by the thread that leads."""
+
+    def __init__(self, queue: HandoffQueue, row: Row, environs: Environs) -> None:
+        self._queue = queue
+        self._row = row
+        self._environs = environs
+
+    @property
+    def possible(self) -> bool:
+        """There is somebody who would take what is given."""
+        return self._row.has_siblings()
+
+    def withdraw(self) -> None:
+        """This worker takes nothing more."""
+        self._row.set_serving(False)
+
+    def relieve(self, waiting: Iterable[Connection], now: float) -> list[Connection]:
+        """Give away of ``waiting``, which are READY, what others serve sooner. Returns what went;
+        the caller forgets it without another word to the client."""
+        idle = self._row.idle_siblings()
+        to_anybody = self._row.has_siblings()
+        given = []
+        for connection in waiting:
+            late = to_anybody and now - connection.waits_since >= _LONG_WAIT
+            if not idle and not late:
+                continue
+            if self.give(connection, now):
+                given.append(connection)
+                idle = max(0, idle - 1)
+        return given
+
+    def give(self, connection: Connection, now: float) -> bool:
+        """Give it away, if it can be and there is room in the queue."""
+        listener = " ".join(self._environs.name_of(connection.base))
+        parcel = connection.parcel(listener, now)
+        return parcel is not None and self._queue.give(connection.socket, parcel)

@@ -1,0 +1,391 @@
+"""Who leads, and who calls: with real threads, and an application that waits until it is told."""
+
+import io
+import logging
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from forkserve.net.address import InetAddress
+from forkserve.net.listeners import open_listeners
+from forkserve.ops.scoreboard import Scoreboard
+from forkserve.proc.channel import Channel, Message
+from forkserve.proc.signals import SignalQueue
+from forkserve.settings import Settings
+from forkserve.worker.crew import Crew
+from forkserve.worker.environs import Environs
+from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.lead import Lead
+from forkserve.worker.loop import Loop
+from forkserve.worker.service import Service
+from forkserve.wsgi.environ import listener_environ
+from tests.worker.peer import GET, Lines, statuses
+
+SLOW = b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Site:
+    """An application: /slow begins, and ends when ``go`` is set. What ran where is noted."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.threads: list[int] = []
+        self.paths: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.threads.append(threading.get_ident())
+        self.paths.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/slow":
+            self.begun.release()
+            assert self.go.wait(30)
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode() + b" " + environ["wsgi.input"].read()]
+
+
+class Worker:
+    """A crew that serves, in threads of this process."""
+
+    def __init__(
+        self, app: Any, board: Scoreboard, index: int, queue: HandoffQueue | None, **settings: Any
+    ) -> None:
+        values = Settings(app="t:a", **settings)
+        row = board.row(index)
+        row.take(values.threads)
+        cells = row.cells()
+        self.log = Lines()
+        logger = logging.Logger("t")
+        logger.addHandler(self.log)
+        service = Service(app, values, Lead(cells[0]), logger, None, time.monotonic, 10)
+        (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
+        environs = Environs(
+            lambda name, tls: {
+                **listener_environ(io.StringIO(), name, software="t", slot=index, generation=1),
+                "forkserve.deadline": service.set_deadline,
+            }
+        )
+        self.loop = Loop(
+            service, [self.listener], environs, 1000, 1e9, queue=queue, row=row
+        )  # fmt: skip
+        self.master, channel = Channel.pair()
+        self.signals = SignalQueue()
+        self.loop.listen_to(channel, self.signals, lambda: None)
+        crew = Crew(service, self.loop, cells, channel.send, lambda: None)
+        self.loop.begin()
+        row.set_serving(True)
+        self.main = threading.Thread(target=crew.serve, daemon=True)
+        self.main.start()
+
+    def connect(self, octets: bytes = b"") -> socket.socket:
+        host, port = self.listener.name
+        client = socket.create_connection((host, int(port)), timeout=30)
+        client.sendall(octets)
+        return client
+
+    def heard(self) -> list[tuple[Message, str]]:
+        """The next words to the master."""
+        wait_until(lambda: bool(read_ready(self.master.fileno())))
+        return self.master.receive() or []
+
+    def end(self) -> None:
+        self.master.send(Message.STOP)
+        self.main.join(30)
+        assert not self.main.is_alive()
+
+
+def read_ready(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0.01)[0])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        threading.Event().wait(0.001)
+
+
+@contextmanager
+def workers(app: Any, count: int = 1, **settings: Any) -> Iterator[list[Worker]]:
+    board = Scoreboard(count)
+    queue = HandoffQueue.make() if count > 1 else None
+    crews = [Worker(app, board, index, queue, **settings) for index in range(count)]
+    try:
+        yield crews
+    finally:
+        if isinstance(app, Site):
+            app.go.set()
+        for crew in crews:
+            crew.end()
+
+
+def answer(client: socket.socket) -> bytes:
+    """The body of one response."""
+    octets = b""
+    while b"\r\n\r\n" not in octets:
+        more = client.recv(65536)
+        assert more, octets
+        octets += more
+    head, _, body = octets.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    while len(body) < length:
+        body += client.recv(65536)
+    return body
+
+
+def ask(client: socket.socket, octets: bytes = GET) -> bytes:
+    client.sendall(octets)
+    return answer(client)
+
+
+def test_the_loop_goes_on_while_the_only_thread_is_in_a_call() -> None:
+    site = Site()
+    with workers(site) as (worker,):
+        idle = worker.connect()
+        assert ask(idle) == b"/ "
+        slow = worker.connect(SLOW)
+        site.begun.acquire()
+        # Errors need no thread that calls, nor does the end of a connection.
+        idle.sendall(b"GET / HTTP/7\r\n\r\n")
+        assert statuses(idle.recv(65536)) == [400]
+        assert idle.recv(1) == b""
+        site.go.set()
+        assert answer(slow) == b"/slow "
+
+
+def test_who_comes_during_a_call_is_served_after_it_in_the_main_thread() -> None:
+    site = Site()
+    with workers(site) as (worker,):
+        clients = [worker.connect() for _ in range(10)]
+        for client in clients:
+            assert ask(client) == b"/ "
+        slow = worker.connect(SLOW)
+        site.begun.acquire()
+        for client in clients:
+            client.sendall(GET)
+        post = worker.connect(b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        site.go.set()
+        assert [answer(client) for client in clients] == [b"/ "] * 10
+        assert (answer(slow), answer(post)) == (b"/slow ", b"/p abc")
+        assert set(site.threads) == {worker.main.ident}
+
+
+def test_a_body_is_collected_during_a_call() -> None:
+    site = Site()
+    with workers(site) as (worker,):
+        post = worker.connect()
+        assert ask(post) == b"/ "
+        slow = worker.connect(SLOW)
+        site.begun.acquire()
+        post.sendall(
+            b"POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        )
+        assert statuses(post.recv(65536)) == [100]
+        post.sendall(b"abc")
+        site.go.set()
+        assert (answer(slow), answer(post)) == (b"/slow ", b"/p abc")
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_so_many_calls_run_at_once(threads: int) -> None:
+    site = Site()
+    with workers(site, threads=threads) as (worker,):
+        slow = [worker.connect(SLOW) for _ in range(threads)]
+        for _ in slow:
+            assert site.begun.acquire(timeout=30)
+        assert len(set(site.threads)) == threads
+        late = worker.connect(GET)
+        site.go.set()
+        assert [answer(client) for client in slow] == [b"/slow "] * threads
+        assert answer(late) == b"/ "
+
+
+def test_a_request_that_waits_too_long_for_a_thread_is_told() -> None:
+    site = Site()
+    with workers(site, queue_timeout=0.2) as (worker,):
+        idle = worker.connect()
+        assert ask(idle) == b"/ "
+        slow = worker.connect(SLOW)
+        site.begun.acquire()
+        idle.sendall(GET)
+        assert statuses(idle.recv(65536)) == [503]
+        site.go.set()
+        assert answer(slow) == b"/slow "
+
+
+# ---- a stuck call
+
+
+def test_a_stuck_call_is_given_up_and_what_it_says_later_goes_nowhere() -> None:
+    site = Site()
+    with workers(site, timeout=0.2, threads=2) as (worker,):
+        idle = worker.connect()
+        slow = worker.connect(SLOW)
+        assert site.begun.acquire(timeout=30)
+        assert statuses(slow.recv(65536)) == [504]
+        assert slow.recv(1) == b""
+        assert worker.heard() == [(Message.STUCK, "GET /slow HTTP/1.1")]
+        (line,) = worker.log.lines
+        assert "'GET /slow HTTP/1.1'" in line and "assert self.go.wait(30)" in line
+        assert ask(idle) == b"/ "  # nobody else has noticed
+        site.go.set()
+        assert ask(idle) == b"/ "
+
+
+def test_a_stuck_call_whose_response_has_begun_ends_with_a_reset() -> None:
+    go = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        go.wait(30)
+        yield b"last"
+
+    with workers(app, timeout=0.2, threads=2) as (worker,):
+        client = worker.connect(GET)
+        wait_until(lambda: b"first" in client.recv(65536, socket.MSG_PEEK))
+        assert worker.heard()[0][0] is Message.STUCK
+        client.recv(65536)
+        with pytest.raises(ConnectionResetError):
+            client.recv(65536)
+        go.set()
+
+
+def test_a_call_that_makes_progress_is_not_stuck() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "6")])
+        for number in range(6):
+            threading.Event().wait(0.1)
+            yield b"%d" % number
+
+    with workers(app, timeout=0.3) as (worker,):
+        assert ask(worker.connect()) == b"012345"
+
+
+def test_a_call_can_ask_for_more_time_up_to_a_limit() -> None:
+    granted: list[float] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        granted.append(environ["forkserve.deadline"](100))
+        threading.Event().wait(0.5)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    with workers(app, timeout=0.2, max_timeout=20.0) as (worker,):
+        assert ask(worker.connect()) == b"done"
+    assert granted == [20.0]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_deadline_is_a_span_of_time(seconds: float) -> None:
+    raised: list[Exception] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        with pytest.raises(ValueError, match="a number of seconds above 0") as caught:
+            environ["forkserve.deadline"](seconds)
+        raised.append(caught.value)
+        start_response("200 OK", [])
+        return [b""]
+
+    with workers(app) as (worker,):
+        ask(worker.connect())
+    assert raised
+
+
+# ---- siblings
+
+
+def test_while_one_worker_is_in_a_call_another_serves_its_connections() -> None:
+    site = Site()
+    with workers(site, 2) as (busy, idle):
+        client, half = busy.connect(), busy.connect(b"GET / HT")
+        assert ask(client) == b"/ "
+        slow = busy.connect(SLOW)
+        site.begun.acquire()
+        assert ask(client) == b"/ "  # on the same connection
+        assert ask(half, b"TP/1.1\r\nHost: h\r\n\r\n") == b"/ "
+        assert set(site.threads) == {busy.main.ident, idle.main.ident}
+        for _ in range(100):
+            assert ask(client) == b"/ "
+        site.go.set()
+        assert answer(slow) == b"/slow "
+
+
+def test_a_retiring_worker_closes_no_connection() -> None:
+    site = Site()
+    with workers(site, 2) as (old, new):
+        idle = [old.connect() for _ in range(50)]
+        for client in idle:
+            assert ask(client) == b"/ "
+        fresh, half = old.connect(), old.connect(b"GET / HTTP/1.1\r\nHo")
+        slow = old.connect(SLOW)
+        site.begun.acquire()
+        old.master.send(Message.RETIRE)
+        for client in idle:
+            assert ask(client) == b"/ "
+        assert (ask(fresh), ask(half, b"st: h\r\n\r\n")) == (b"/ ", b"/ ")
+        site.go.set()
+        assert answer(slow) == b"/slow "
+        assert ask(slow) == b"/ "
+        old.main.join(30)
+        assert not old.main.is_alive()
+        assert len(new.loop.connections) == 53
+
+
+def test_nobody_is_handed_to_a_worker_that_is_gone() -> None:
+    site = Site()
+    with workers(site, 2) as (old, new):
+        client = old.connect()
+        assert ask(client) == b"/ "
+        new.end()
+        old.master.send(Message.RETIRE)
+        # It has its last chance here.
+        assert ask(client) == b"/ "
+        assert client.recv(1) == b""
+
+
+# ---- all at once
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_requests_of_mixed_length_over_every_change_of_the_lead(threads: int) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        number = int(environ["PATH_INFO"][1:])
+        if number % 7 == 0:
+            time.sleep(0.003)
+        elif number % 5 == 0:
+            end = time.monotonic() + 0.0025
+            while time.monotonic() < end:
+                pass
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode()]
+
+    right: list[int] = []
+
+    def client_of(worker: Worker, first: int) -> None:
+        client = worker.connect()
+        for number in range(first, first + 200):
+            if ask(client, b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number) == b"/%d" % number:
+                right.append(number)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with workers(app, 2, threads=threads) as crews:
+            clients = [
+                threading.Thread(target=client_of, args=(crews[number % 2], 1000 * number))
+                for number in range(12)
+            ]
+            for thread in clients:
+                thread.start()
+            for thread in clients:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(right) == 12 * 200
