@@ -140,13 +140,13 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     problems: list[str] = []
     behind_unknown = False
     for text in arguments:
-        if text.startswith("-"):
+        if text.startswith("-") and not (behind_unknown and text == "-"):
             option = text.partition("=")[0]
             name = _SHORT.get(option, option).lstrip("-")
             problems.append(f"{option}: there is no such option{suggestion(name, _as_option)}")
         elif not behind_unknown:  # else it may be the value of that
             apps.append(text)
-        behind_unknown = text.startswith("-")
+        behind_unknown = text.startswith("-") and text != "-"
     if len(apps) > 1:
         problems.append(f"command line: one application is served, not {' and '.join(apps)}")
     return (apps[0] if apps else None), problems

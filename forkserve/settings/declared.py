@@ -104,7 +104,7 @@ class Settings:
     ca_certs: str | None = _declare(
         "TLS", None, kinds.text("FILE", none=True),
         "Certificates (PEM) of those who may have issued the certificate of a client.",
-        "Only for `cert_reqs`.",
+        "Only with `cert_reqs`, which is what asks for one.",
         "--ca-certs",
     )
     cert_reqs: str = _declare(

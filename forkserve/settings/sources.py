@@ -37,6 +37,7 @@ _ELSEWHERE = {
     "keepalive": "keep_alive",
     "limit_request_body": "max_body",
     "listen": "bind",
+    "log_file": "error_logfile",
     "pidfile": "pid",
     "processes": "workers",
     "proc_name": "name",
@@ -52,9 +53,12 @@ _ELSEWHERE = {
 _NOT_HERE = {
     "daemon": "it runs in the foreground; let systemd or a container keep it",
     "do_handshake_on_connect": "handshakes wait in the loop, and hold up nobody",
+    "forwarder_headers": "see `forwarded_allow_ips`, which decides on all such fields",
+    "initgroups": "workers always have the groups of `user`",
     "preload": "it has no preloading yet",
     "preload_app": "it has no preloading yet",
     "reload": "send SIGHUP after a change",
+    "secure_scheme_headers": "the scheme is read from X-Forwarded-Proto and Forwarded",
     "worker_class": "there is one kind of worker",
 }
 
@@ -232,11 +236,7 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
     for name in ("limit_request_line", "limit_request_field_size"):
         if getattr(settings, name) > settings.limit_request_head:
             yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
-    for name in ("keyfile", "ca_certs", "ciphers"):
-        if getattr(settings, name) is not None and settings.certfile is None:
-            yield f"{named(name)} has no meaning without certfile"
-    if settings.cert_reqs != "none" and settings.ca_certs is None:
-        yield f"{named('cert_reqs')} needs ca_certs: whom to believe about clients"
+    yield from _conflicts_of_tls(settings, origins)
     if NOBODY in settings.proxy_allow_from and len(settings.proxy_allow_from) > 1:
         yield f"{named('proxy_allow_from')}: none stands alone"
     if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
@@ -246,3 +246,23 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
         own = euid if name == "user" else os.getegid()
         if wanted is not None and euid != 0 and wanted != own:
             yield f"{named(name)}: only root can change it; this is user {euid}"
+
+
+def _conflicts_of_tls(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+    if settings.certfile is None:
+        for name in ("keyfile", "ca_certs", "ciphers", "tls_min_version"):
+            if getattr(settings, name) != declarations()[name][1]:
+                yield f"{name} ({origins[name]}) has no meaning without certfile"
+    elif settings.ca_certs is not None and settings.cert_reqs == "none":
+        # Whoever names them wants clients to be checked, and would not notice that none is.
+        yield (
+            f"ca_certs ({origins['ca_certs']}) has no meaning while cert_reqs is none "
+            f"({origins['cert_reqs']}): no client is asked for a certificate"
+        )
+    if settings.certfile and settings.ciphers is not None and settings.tls_min_version == "1.3":
+        yield (
+            f"ciphers ({origins['ciphers']}) has no meaning with tls_min_version 1.3 "
+            f"({origins['tls_min_version']}): they are those of TLS 1.2"
+        )
+    if settings.cert_reqs != "none" and settings.ca_certs is None:
+        yield (f"cert_reqs ({origins['cert_reqs']}) needs ca_certs: whom to believe about clients")
