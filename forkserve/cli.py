@@ -16,7 +16,7 @@ from forkserve import __version__
 from forkserve.apploader import load_application
 from forkserve.check import check
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
-from forkserve.master.generation import load_tls
+from forkserve.master.generation import load_tls, unfit_certificate
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Seat
 from forkserve.net.address import FdAddress
@@ -222,5 +222,8 @@ def _check(settings: Settings) -> None:
         load_application(settings.app)
 
     load_tls(settings)
+    unfit = unfit_certificate(settings)
     check(settings, load)
+    if unfit is not None:
+        click.echo(f"forkserve: {unfit}", err=True)
     click.echo(f"the settings are sound, and the application {settings.app} loads")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from forkserve.errors import ForkserveError, why_not
@@ -30,6 +31,7 @@ class Generation:
     error_file: LogFile
     access_file: LogFile | None
     tls: "ssl.SSLContext | None" = None
+    unfit: str | None = None  # why clients will refuse its certificate
 
 
 def open_generation(
@@ -44,6 +46,7 @@ def open_generation(
     that was not open before.
     """
     tls = load_tls(settings)
+    unfit = unfit_certificate(settings)
     with ExitStack() as opened:
         error_file = _log_file(settings, settings.error_logfile, 2, current, opened)
         access_file = None
@@ -53,7 +56,7 @@ def open_generation(
             inherited or settings.bind, settings.backlog, current.listeners if current else ()
         )
         opened.pop_all()
-    return Generation(number, settings, listeners, error_file, access_file, tls)
+    return Generation(number, settings, listeners, error_file, access_file, tls, unfit)
 
 
 def load_tls(settings: Settings) -> "ssl.SSLContext | None":
@@ -73,6 +76,16 @@ def load_tls(settings: Settings) -> "ssl.SSLContext | None":
         settings.ciphers,
         settings.tls_min_version,
     )
+
+
+def unfit_certificate(settings: Settings) -> str | None:
+    """Why clients will refuse the certificate; no reason for us to: the old one may be no better,
+    and a clock can be wrong."""
+    if settings.certfile is None:
+        return None
+    from forkserve.net import certificate  # as above
+
+    return certificate.unfit(settings.certfile, datetime.now(UTC))
 
 
 def close_unshared(generation: Generation, others: Sequence[Generation]) -> list[Listener]:

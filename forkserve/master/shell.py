@@ -318,6 +318,8 @@ class Shell:
                 "backlog is %d, but the kernel allows %d: raise net.core.somaxconn, or lower it",
                 settings.backlog, clipped,
             )  # fmt: skip
+        if generation.unfit is not None:
+            self._log.warning("%s", generation.unfit)
         if settings.pid != self._settings.pid:
             self._log.warning("a new `pid` is used only after a restart")
 

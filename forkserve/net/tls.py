@@ -94,14 +94,28 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> N
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
-            why = f"the key in {key} is not that of the certificate {certfile} (`certfile`)"
-        elif reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"):
             why = (
-                f"OpenSSL takes {certfile} (`certfile`) for too weak ({reason}): have it made anew"
+                f"the key in {key} is not that of the first certificate in {certfile} (`certfile`)"
+            )
+        elif reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"):
+            why = f"OpenSSL finds {certfile} (`certfile`) too weak ({reason}): have it made anew"
+        elif not _holds_certificates(certfile):
+            why = (
+                f"{certfile} (`certfile`) is broken: OpenSSL reads no certificate in it. "
+                "Install it anew"
             )
         else:
-            why = f"{certfile} (`certfile`) or {key} is broken: {error}"
+            why = f"{key} is broken: OpenSSL reads no private key in it. Install it anew"
         raise ForkserveError(why) from None
+
+
+def _holds_certificates(path: str) -> bool:
+    """What OpenSSL says of a broken file does not tell whether it was that of the key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _read(path: str, setting: str) -> bytes:

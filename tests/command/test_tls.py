@@ -1,5 +1,6 @@
 """The command with TLS and behind a proxy that speaks the PROXY protocol."""
 
+import re
 import shutil
 import socket
 import ssl
@@ -113,7 +114,7 @@ def test_hup_takes_a_new_certificate_and_refuses_a_bad_one(
     shutil.copy(certificates.key("client"), key)
     server.signal("HUP")
     line = server.wait_for(" ERROR .* reload refused, generation 2 goes on serving unchanged")[0]
-    assert "is not that of the certificate" in line.string
+    assert "is not that of the first certificate in" in line.string
     assert "Traceback" not in server.log
     assert served(server) == second
     first = install("server")
@@ -122,12 +123,37 @@ def test_hup_takes_a_new_certificate_and_refuses_a_bad_one(
     assert served(server) == first
 
 
+def test_an_expired_certificate_is_served_and_said_to_be_so(
+    start: Start, certificates: Certificates, tmp_path: Path
+) -> None:
+    pem, key = tmp_path / "server.pem", certificates.key("server")
+    request = certificates.openssl("req", "-new", "-key", key, "-subj", "/CN=localhost")
+    (tmp_path / "request").write_text(request)
+    certificates.openssl(
+        "x509", "-req", "-in", str(tmp_path / "request"), "-signkey", key, "-days", "-1",
+        "-out", str(pem),
+    )  # fmt: skip
+    expired = rf"the certificate {pem} \(`certfile`\) has expired on 20"
+    arguments = ["--certfile", str(pem), "--keyfile", key]
+    result = run(*arguments, "--check-config", "plain")
+    assert result.returncode == 0
+    assert re.search(expired, result.stderr)
+    server = start(*arguments, "plain")
+    server.wait_for(f"WARNING .* {expired}")
+    assert served(server) == pem.read_text()
+    server.reload(2)
+    assert len(server.wait_for(expired, count=2)) == 2
+    shutil.copy(certificates.pem("server"), pem)
+    server.reload(3)
+    assert len(server.wait_for(expired)) == 2
+
+
 def test_a_bad_certificate_starts_nothing(certificates: Certificates) -> None:
     arguments = ["--certfile", certificates.pem("server"), "--keyfile", certificates.key("other")]
     for extra in (["-b", "127.0.0.1:0"], ["--check-config"]):
         result = run(*arguments, *extra, "plain")
         assert result.returncode == 1
-        assert "is not that of the certificate" in result.stderr
+        assert "is not that of the first certificate in" in result.stderr
         assert "Traceback" not in result.stderr
 
 
