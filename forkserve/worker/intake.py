@@ -160,11 +160,7 @@ class Intake(Stream):
         except ClientDisconnected:
             self.close()
         except OSError as error:
-            self.service.log.error(
-                "a body cannot be collected in `tmp_dir`: %s. The request %.200r is answered with "
-                "507; make room, or set `tmp_dir`",
-                error.strerror, self.exchange.head.line,
-            )  # fmt: skip
+            self.service.body_not_stored(error, self.exchange.head.line)
             self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
         else:
             if not enough:

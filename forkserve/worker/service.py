@@ -22,6 +22,9 @@ from forkserve.wsgi.file_wrapper import FileWrapper
 
 _INPUT_ROOM = 16 << 20
 
+_TELL_EVERY = 10.0
+"""Seconds between two lines in the log about bodies that cannot be stored."""
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
     "", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -103,6 +106,8 @@ class Service:
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
         self._told_of_untrusted = False
+        self._bodies_not_told_of = 0
+        self._tell_of_bodies = 0.0
         self._server_header = settings.server_header
         self._own_lines: OwnLines = (b"", b"", b"", b"")
         self._date_until = 0.0
@@ -154,6 +159,23 @@ class Service:
                 peer or "a client of the unix socket",
             )
         return UNTRUSTED
+
+    def body_not_stored(self, error: OSError, line: str) -> None:
+        """A body cannot be collected. A full disk is full for all, so not each of them is told."""
+        now = self.clock()
+        if now < self._tell_of_bodies:
+            self._bodies_not_told_of += 1
+            return
+        import tempfile  # takes a while and some memory, for a few workers only
+
+        count = self._bodies_not_told_of
+        others = f", and so {'was' if count == 1 else 'were'} {count} before it" if count else ""
+        self._bodies_not_told_of, self._tell_of_bodies = 0, now + _TELL_EVERY
+        self.log.error(
+            "a body cannot be collected in %s (`tmp_dir`): %s. The request %.200r is answered with "
+            "507%s. See that the directory is there and has room, or name another and send HUP",
+            self.tmp_dir or tempfile.tempdir or "a directory", error.strerror, line, others,
+        )  # fmt: skip
 
     def own_lines(self, now: float) -> OwnLines:
         """The fields Server and Date (RFC 9110 section 5.6.7), made once a second."""

@@ -1,11 +1,14 @@
 """Bodies of requests: collected, received, refused, thrown away."""
 
+import errno
 import resource
 import select
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,8 +267,28 @@ def test_a_missing_directory_refuses_one_request(tmp_path: Any) -> None:
     peer = Peer(whole, file_room=1, tmp_dir=str(tmp_path / "missing"))
     peer.send(long_post(100_000) + b"x" * 100_000)
     assert peer.statuses() == [507]
-    assert "`tmp_dir`" in peer.log.lines[0]
+    assert f"collected in {tmp_path}/missing (`tmp_dir`): No such file" in peer.log.lines[0]
     assert peer.service.file_room == 1
+
+
+def test_a_full_disk_is_no_reason_to_fill_the_log(tmp_path: Path) -> None:
+    peer = Peer(whole, tmp_dir=str(tmp_path))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for line in ("POST /1 HTTP/1.1", "POST /2 HTTP/1.1"):
+        peer.service.body_not_stored(full, line)
+    (first,) = peer.log.lines
+    assert f"{tmp_path} (`tmp_dir`): No space left on device. The request 'POST /1" in first
+    peer.clock.now += 10.0
+    peer.service.body_not_stored(full, "POST /3 HTTP/1.1")
+    _, second = peer.log.lines
+    assert "'POST /3 HTTP/1.1' is answered with 507, and so was 1 before it" in second
+
+
+def test_the_directory_of_the_system_is_named_too() -> None:
+    peer = Peer(whole)
+    with disk_of(66_000):
+        peer.send(long_post(70_000) + b"x" * 70_000)
+    assert f"in {tempfile.gettempdir()} (`tmp_dir`)" in peer.log.lines[0]
 
 
 def test_without_room_for_another_file_a_body_is_handed_on_at_64k() -> None:
