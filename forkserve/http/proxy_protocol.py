@@ -53,6 +53,11 @@ class ProxyHeader:
         self.end = end
 
 
+def is_proxy_header(octets: bytes) -> bool:
+    """Whether ``octets`` begin like a PROXY header. No request does."""
+    return octets.startswith((_V1, _V2))
+
+
 def parse_proxy_header(octets: bytes) -> ProxyHeader | None:
     """Parse the PROXY header that ``octets`` begin with.
 

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from forkserve.http.errors import ProtocolError
 from forkserve.http.framing import request_framing
 from forkserve.http.head import parse_head
+from forkserve.http.proxy_protocol import is_proxy_header
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
 from forkserve.worker.service import Service
@@ -104,6 +105,8 @@ class Intake(Stream):
                 return
             framing = request_framing(head, service.max_body)
         except ProtocolError as error:
+            if head is None and is_proxy_header(octets):
+                service.refuse_proxy_header(self.remote[0])
             self.exchange = refused(self, head, octets, self._began)
             self._refuse(error, now)
             return

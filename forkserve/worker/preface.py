@@ -124,6 +124,11 @@ class PrefacedConnection(Connection):
             header = parse_proxy_header(held + octets)
         except ProtocolError as error:
             self.buffer = held + octets  # for the access log
+            self.service.tell_once(
+                "%s is in `proxy_allow_from`, and %s: it gets a 400. If it is your proxy, "
+                "tell it to send one (HAProxy: send-proxy), or leave `proxy_protocol` off",
+                self.remote[0] or "the unix socket", error.detail,
+            )  # fmt: skip
             self._refuse_plainly(error, now)
             return
         wanted = len(octets) if header is None else header.end - len(held)

@@ -105,7 +105,7 @@ class Service:
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
-        self._told_of_untrusted = False
+        self._told: set[str] = set()
         self._bodies_not_told_of = 0
         self._tell_of_bodies = 0.0
         self._server_header = settings.server_header
@@ -150,15 +150,27 @@ class Service:
         """What proxies say of a request of ``peer``, which has some of their fields."""
         if self._trusts(peer):
             return self._read_forwarded(fields)
-        if not self._told_of_untrusted:
-            self._told_of_untrusted = True  # any client can send them, as often as it likes
-            self.log.info(
-                "%s sends fields that only a proxy may send (X-Forwarded-For and the like); they "
-                "are dropped, as from all who are not in `forwarded_allow_ips`. If it is your "
-                "proxy, name it there. This is said once",
-                peer or "a client of the unix socket",
-            )
+        self.tell_once(
+            "%s sends fields that only a proxy may send (X-Forwarded-For and the like); they are "
+            "dropped, as from all who are not in `forwarded_allow_ips`. If it is your proxy, name "
+            "it there",
+            peer or "a client of the unix socket",
+        )
         return UNTRUSTED
+
+    def refuse_proxy_header(self, peer: str) -> None:
+        """``peer`` sends a PROXY header where there should be none: it is a malformed request."""
+        self.tell_once(
+            "%s sends a PROXY header, and is not asked for one: it gets a 400. If it is "
+            "your proxy, set `proxy_protocol` to on, and name it in `proxy_allow_from`",
+            peer or "a client of the unix socket",
+        )
+
+    def tell_once(self, text: str, *arguments: object) -> None:
+        """A line in the log, the first time: any client can provoke it, as often as it likes."""
+        if text not in self._told:
+            self._told.add(text)
+            self.log.info(f"{text}. This is said once", *arguments)
 
     def body_not_stored(self, error: OSError, line: str) -> None:
         """A body cannot be collected. A full disk is full for all, so not each of them is told."""

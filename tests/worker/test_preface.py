@@ -86,7 +86,9 @@ def test_without_a_header_that_is_right_there_is_no_request(octets: bytes) -> No
     peer.send(octets)
     assert peer.statuses() == [400]
     assert peer.state is State.LINGER
-    assert (peer.service.requests, peer.log.lines) == (0, [])
+    assert peer.service.requests == 0
+    (line,) = peer.log.lines
+    assert line.startswith("192.0.2.1 is in `proxy_allow_from`, and ")
     assert [(access.status, access.remote) for access in peer.accesses.seen] == [(400, "192.0.2.1")]
 
 
@@ -116,6 +118,16 @@ def test_from_others_a_header_is_a_malformed_request(header: bytes) -> None:
     peer = proxied(allow=("unix",))
     peer.send(GET)
     assert peer.body() == b"192.0.2.1 4711"
+
+
+@pytest.mark.parametrize("header", [PROXY, PROXY2], ids=["1", "2"])
+def test_a_header_of_somebody_else_is_said_once(header: bytes) -> None:
+    for peer in (proxied(allow=("198.51.100.0/24",)), Peer(who)):
+        peer.send(header + GET)
+        (line,) = peer.log.lines
+        assert line.startswith("192.0.2.1 sends a PROXY header, and is not asked for one")
+        peer.service.refuse_proxy_header("192.0.2.2")
+        assert peer.log.lines == [line]
 
 
 @pytest.mark.parametrize("octets", [b"", PROXY[:20], PROXY2[:20]])
