@@ -34,6 +34,9 @@ class Access:
     headers: Sequence[tuple[str, str]] = ()
 
 
+_TELL_EVERY = 60.0
+"""Seconds between two lines in the error log about an access log that cannot be written."""
+
 _Atom = Callable[[Access], str]
 
 
@@ -154,9 +157,19 @@ def _literal(text: str) -> _Atom:
 class AccessLog:
     """Writes one line for each request that is over."""
 
-    def __init__(self, file: LogFile, text: str) -> None:
+    def __init__(
+        self,
+        file: LogFile,
+        text: str,
+        tell: Callable[[str], object] = lambda text: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """``tell`` is called when lines are lost, with what there is to say about it."""
         self.file = file
         self._format = compile_format(text)
+        self._tell = tell
+        self._clock = clock
+        self._tell_again = float("-inf")
 
     def write(self, access: Access) -> None:
         """Never raises: ``environ`` is the application's, and may hold what cannot be shown."""
@@ -166,3 +179,18 @@ class AccessLog:
             text = f"this line could not be formatted: {in_a_line(error)}"
             line = printable(text).encode("ascii")
         self.file.write(line[: self.file.longest and self.file.longest - 1] + b"\n")
+        if self.file.failure is not None:
+            self._say_why(self.file.failure)
+
+    def _say_why(self, failure: OSError) -> None:
+        now = self._clock()
+        if now < self._tell_again:
+            return
+        self._tell_again = now + _TELL_EVERY
+        name = "on standard output" if self.file.path == "-" else self.file.path
+        slow = isinstance(failure, BlockingIOError)
+        why = "whoever reads it is too slow" if slow else failure.strerror
+        self._tell(
+            f"the access log {name} cannot be written: {why}. Lines are lost, and counted, until "
+            f"it can be{'' if slow else '; make room'}"
+        )

@@ -49,7 +49,8 @@ _CONTROLS = {
 class LogFile:
     """A file, or a standard stream, that lines are appended to.
 
-    ``longest``: a line of more octets may be mixed with those of other processes; None: no such.
+    ``longest``  a line of more octets may be mixed with those of other processes; None: no such
+    ``failure``  why the last line was lost; None if it was not
     """
 
     def __init__(self, path: str, standard_stream: int) -> None:
@@ -61,6 +62,7 @@ class LogFile:
         self._lost = 0
         self._torn = False
         self.longest: int | None = None
+        self.failure: OSError | None = None
 
     def open(self, uid: int = -1, gid: int = -1) -> None:
         """Open the file. One that is made here is given to the user who will open it again.
@@ -111,8 +113,9 @@ class LogFile:
         try:
             while written < len(line):
                 written += self._write(self._fd, line[written:])
-            self._lost, self._torn = 0, False
-        except OSError:
+            self._lost, self._torn, self.failure = 0, False, None
+        except OSError as error:
+            self.failure = error
             self._lost += 1
             self._torn = self._torn or written > 0
 

@@ -87,9 +87,7 @@ def run_worker(
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
         app = load_application(settings.app)
-        access_log = (
-            None if access_file is None else AccessLog(access_file, settings.access_logformat)
-        )
+        access_log = _access_log(access_file, settings, log)
         cells = row.cells()
         service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
         forkserve.read_chunks_from(service.running_chunks)
@@ -115,6 +113,14 @@ def run_worker(
     channel.send(Message.READY)
     crew.serve()
     return EXIT_OK
+
+
+def _access_log(
+    file: LogFile | None, settings: Settings, log: logging.Logger
+) -> AccessLog | None:
+    if file is None:
+        return None
+    return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
 
 
 def _give_up(channel: Channel, error: Exception) -> int:

@@ -128,6 +128,38 @@ def test_a_request_has_its_line_whatever_the_application_left_in_environ(tmp_pat
     file.close()
 
 
+def test_a_full_access_log_is_told_in_the_error_log(tmp_path: Path) -> None:
+    """Not for each line, but once a minute."""
+    now = 100.0
+    told: list[str] = []
+    file = LogFile("/dev/full", 1)
+    file.open()
+    log = AccessLog(file, "%(s)s", told.append, lambda: now)
+    for _ in range(3):
+        log.write(ACCESS)
+    assert told == [
+        "the access log /dev/full cannot be written: No space left on device. Lines are lost, and "
+        "counted, until it can be; make room"
+    ]
+    now = 159.0
+    log.write(ACCESS)
+    assert len(told) == 1
+    now = 160.0
+    log.write(ACCESS)
+    assert len(told) == 2
+    file.close()
+
+
+def test_a_pipe_that_is_not_read_is_told_in_the_error_log() -> None:
+    told: list[str] = []
+    with streams("pipe") as (writing, _), log_to(writing) as file:
+        log = AccessLog(file, "%(r)s", told.append, lambda: 0.0)
+        for _ in range(100):
+            log.write(Access("h", 200, 1, 0.1, "a" * 4000))
+    (line,) = told
+    assert "cannot be written: whoever reads it is too slow. Lines are lost" in line
+
+
 def test_a_line_is_one_write(tmp_path: Path) -> None:
     file = LogFile(str(tmp_path / "log"), 1)
     file.open()
