@@ -28,8 +28,8 @@ def unfit(path: str, now: datetime) -> str | None:
         return None
     if now > end:
         return (
-            f"the certificate {path} (`certfile`) has expired on {end:{_MINUTE}}, so that clients "
-            "refuse it: install a new one, and send HUP"
+            f"the certificate {path} (`certfile`) expired on {end:{_MINUTE}}, and clients "
+            "refuse it: install a new one and send HUP"
         )
     if now < begin:
         return (

@@ -121,7 +121,7 @@ def test_when_a_certificate_is_valid(certificates: Certificates, tmp_path: Path)
     begin, end = dates
     assert unfit(pem, begin) is unfit(pem, end) is None
     assert f"{pem} (`certfile`) is valid from " in str(unfit(pem, begin - SECOND))
-    assert f"{pem} (`certfile`) has expired on " in str(unfit(pem, end + SECOND))
+    assert f"{pem} (`certfile`) expired on " in str(unfit(pem, end + SECOND))
 
 
 @pytest.mark.parametrize(
