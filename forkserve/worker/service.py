@@ -1,7 +1,9 @@
 """What all connections of one worker share: the application, the limits, the logs, the clock."""
 
+import errno
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -178,15 +180,18 @@ class Service:
         if now < self._tell_of_bodies:
             self._bodies_not_told_of += 1
             return
-        import tempfile  # takes a while and some memory, for a few workers only
-
+        # Not imported here: without a descriptor left it could not be.
+        default = getattr(sys.modules.get("tempfile"), "tempdir", None) or "the system's directory"
+        cure = "See that the directory is there and has room, or name another and send HUP"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            cure = "Raise the limit of descriptors (ulimit -n, LimitNOFILE=)"
         count = self._bodies_not_told_of
         others = f", and so {'was' if count == 1 else 'were'} {count} before it" if count else ""
         self._bodies_not_told_of, self._tell_of_bodies = 0, now + _TELL_EVERY
         self.log.error(
             "a body cannot be collected in %s (`tmp_dir`): %s. The request %.200r is answered with "
-            "507%s. See that the directory is there and has room, or name another and send HUP",
-            self.tmp_dir or tempfile.tempdir or "a directory", error.strerror, line, others,
+            "507%s. %s",
+            self.tmp_dir or default, error.strerror, line, others, cure,
         )  # fmt: skip
 
     def own_lines(self, now: float) -> OwnLines:

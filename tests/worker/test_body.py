@@ -4,6 +4,7 @@ import errno
 import resource
 import select
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -282,6 +283,17 @@ def test_a_full_disk_is_no_reason_to_fill_the_log(tmp_path: Path) -> None:
     peer.service.body_not_stored(full, "POST /3 HTTP/1.1")
     _, second = peer.log.lines
     assert "'POST /3 HTTP/1.1' is answered with 507, and so was 1 before it" in second
+
+
+def test_without_descriptors_not_even_a_module_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tempfile", None)
+    peer = Peer(whole)
+    peer.service.body_not_stored(OSError(errno.EMFILE, "Too many open files"), "POST / HTTP/1.1")
+    (line,) = peer.log.lines
+    assert "in the system's directory (`tmp_dir`): Too many open files. The request" in line
+    assert line.endswith("507. Raise the limit of descriptors (ulimit -n, LimitNOFILE=)")
 
 
 def test_the_directory_of_the_system_is_named_too() -> None:
