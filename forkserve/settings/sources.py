@@ -182,9 +182,11 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in declarations() and variable == variable.upper():
-            many = declarations()[name][0].kind.many
+            kind = declarations()[name][0].kind
+            if kind.commas:
+                raw = re.sub(r"\s*,\s*", ",", raw)  # the blanks are no items between commas
             try:
-                values[name] = (shlex.split(raw) if many else raw, variable)
+                values[name] = (shlex.split(raw) if kind.many else raw, variable)
             except ValueError as error:
                 problems.append(f"{variable}: {raw!r} cannot be split into words: {error}")
         else:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forkserve.errors import SettingsError
+from forkserve.net.peers import parse_peer
 from forkserve.settings import Settings, declarations, kinds, load_settings, reference
 from forkserve.settings.sources import PREFIX, suggestion
 
@@ -109,6 +110,14 @@ def test_lists_in_each_source(tmp_path: Path) -> None:
     settings = load({"FORKSERVE_BIND": ":3 unix:/s,mode=600", "FORKSERVE_ENV": "'A=b c' D=e"})
     assert [str(item) for item in settings.bind] == ["0.0.0.0:3", "unix:/s,mode=600"]
     assert settings.env == ("A=b c", "D=e")
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1, unix", "10.0.0.1,unix", "10.0.0.1 unix", " 10.0.0.1 ,unix "]
+)
+def test_peers_in_a_variable(text: str) -> None:
+    found = load({"FORKSERVE_FORWARDED_ALLOW_IPS": text}).forwarded_allow_ips
+    assert found == (parse_peer("10.0.0.1"), parse_peer("unix"))
 
 
 def test_users_and_groups() -> None:
