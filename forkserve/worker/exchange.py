@@ -217,6 +217,9 @@ class Exchange(Sink):
         """What the access log is told, when it is over."""
         encoder, said = self.encoder, self.forwarded
         environ, self.environ = self.environ, {}  # which holds `early_hints`, and so this
+        if not environ:  # refused; what nobody may send is dropped here too
+            drop = said.drop if said else ()
+            environ = {key: text for key, text in self.head.fields.items() if key not in drop}
         return Access(
             remote=(said and said.address) or self._carrier.remote[0],
             status=encoder.code,

@@ -7,7 +7,7 @@ import pytest
 
 from forkserve.http.forwarded import FIELDS
 from forkserve.net.peers import parse_peer
-from tests.worker.peer import GET, Peer
+from tests.worker.peer import GET, Peer, hello
 
 LOCAL = ("127.0.0.1", "4711")
 UNIX = ("", "")
@@ -180,3 +180,16 @@ def test_the_log_names_once_who_is_not_trusted() -> None:
     assert line.startswith("192.0.2.1 sends fields that only a proxy may send")
     assert "`forwarded_allow_ips`" in line
     assert "203.0.113.5" not in line
+
+
+def test_the_access_line_of_a_refused_request_has_its_fields() -> None:
+    peer = Peer(hello, max_body=10)
+    peer.send(
+        b"POST / HTTP/1.1\r\nHost: h\r\nUser-Agent: curl\r\nX-Real-IP: 1.2.3.4\r\n"
+        b"Content-Length: 11\r\n\r\n"
+    )
+    assert peer.statuses() == [413]
+    (access,) = peer.accesses.seen
+    assert access.environ == {
+        "HTTP_HOST": "h", "HTTP_USER_AGENT": "curl", "CONTENT_LENGTH": "11"
+    }  # fmt: skip
