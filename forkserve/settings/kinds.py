@@ -150,7 +150,7 @@ def choice(*words: str) -> Kind:
     """One of a few words."""
 
     def read(raw: object) -> str:
-        value = _text(raw).lower()
+        value = str(raw).lower()  # "true" in TOML is as wrong as any other word
         if value not in words:
             raise ValueError(f"is none of {', '.join(words)}")
         return value

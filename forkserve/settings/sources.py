@@ -130,7 +130,7 @@ def _read_one(kind: Kind, raw: Any) -> Any:
     try:
         return kind.read(raw)
     except ValueError as error:
-        text = repr(raw)
+        text = str(raw).lower() if isinstance(raw, bool) else repr(raw)  # as in TOML
         text = text if len(text) <= 80 else f"{text[:77]}..."
         raise ValueError(f"{text} {error}") from None
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ def run_worker(
     default_in_children(SIGNALS)
     try:
         connections, file_room = _share_descriptors(settings.worker_connections, log)
-        prepare_process(settings)
+        settings = prepare_process(settings)
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
         app = load_application(settings.app)
@@ -162,9 +163,13 @@ def _reopen(log: logging.Logger, *files: LogFile | None) -> None:
                 )
 
 
-def prepare_process(settings: Settings) -> None:
+def prepare_process(settings: Settings) -> Settings:
     """Make this process one that the application can be imported in: user, umask, environment,
-    working directory and module path are what the settings say. Raises ForkserveError."""
+    working directory and module path are what the settings say.
+
+    Returns them with paths that stay right if the application then changes the working directory.
+    Raises ForkserveError.
+    """
     drop_privileges(settings.user, settings.group)
     if settings.umask is not None:
         os.umask(settings.umask)
@@ -196,6 +201,7 @@ def prepare_process(settings: Settings) -> None:
         install_uwsgi_module()
     # Modules may have come since the master looked.
     importlib.invalidate_caches()
+    return settings if tmp_dir is None else replace(settings, tmp_dir=os.path.abspath(tmp_dir))
 
 
 def due_after(settings: Settings) -> float:

@@ -773,6 +773,19 @@ def test_bodies_whose_directory_is_removed(start: Start, tmp_path: Path) -> None
     server.reload(2)
 
 
+def test_a_relative_directory_for_bodies_is_where_it_was_at_the_start(
+    start: Start, app: Path
+) -> None:
+    """The application may go elsewhere when it is imported."""
+    (app / "bodies").mkdir()
+    (app / "shop.py").write_text("import os\nos.chdir('/')\n" + PLAIN)
+    server = start("--tmp-dir", "bodies", "shop", cwd=app)
+    with server.connect() as client:
+        client.send(b"POST /sum HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n")
+        client.send(b"x" * 100000)
+        assert client.response().status == 200
+
+
 def test_an_idle_server_uses_no_processor(start: Start) -> None:
     server = start("-w", "2", "plain")
     server.wait_for("is ready", count=2)

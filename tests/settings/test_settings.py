@@ -134,6 +134,7 @@ def test_auto_workers() -> None:
     [
         ("workrs = 4", ["'workrs'", "did you mean workers?"]),
         ("Timeout = 4", ["did you mean timeout?"]),
+        ("proxy_protocol = true", ["proxy_protocol: true is none of off, on"]),
         ("keep-alive = 4", ["did you mean keep_alive?"]),
         ("accesslog = '-'", ["did you mean access_logfile?"]),
         ("proc_name = 'x'", ["did you mean name?"]),
