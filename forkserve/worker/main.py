@@ -116,9 +116,7 @@ def run_worker(
     return EXIT_OK
 
 
-def _access_log(
-    file: LogFile | None, settings: Settings, log: logging.Logger
-) -> AccessLog | None:
+def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -> AccessLog | None:
     if file is None:
         return None
     return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
