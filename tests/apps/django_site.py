@@ -28,12 +28,12 @@ def stream(request):
 
 
 def big(request):
-    """?NAME: a head line, then, when somebody has written to the FIFO, a hundred megabytes of lines."""
+    """?NAME: a head line, then, when somebody has written to the FIFO, 200 MB of lines."""
 
     def lines():
         yield "number,square\n"
         open(request.META["QUERY_STRING"]).close()
-        for _ in range(1600):
+        for _ in range(3100):
             yield "1234567,1524155677489\n" * 3000
 
     response = StreamingHttpResponse(lines(), content_type="text/csv")

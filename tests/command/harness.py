@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, Any
@@ -155,8 +156,8 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.socket.close()
 
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
+    def send(self, octets: bytes) -> None:
+        self.socket.sendall(octets)
 
     def response(self, method: str = "GET") -> HTTPResponse:
         """Read one response, whole; ``.content`` is its body."""
@@ -173,8 +174,8 @@ class Client:
     def rest(self) -> bytes:
         """Everything until the server closes. Raises ConnectionResetError."""
         octets = b""
-        while data := self.socket.recv(65536):
-            octets += data
+        while more := self.socket.recv(65536):
+            octets += more
         return octets
 
 
@@ -228,6 +229,19 @@ def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> A
         timeout=WAIT,
         **options,
     )
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory that a process has had so far, in octets."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+def pieces(body: bytes) -> Iterator[bytes]:
+    """A body of no announced length, for clients that send one in chunks."""
+    for start in range(0, len(body), 10_000):
+        yield body[start : start + 10_000]
 
 
 def descriptors(pid: int) -> list[str]:

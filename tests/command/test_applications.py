@@ -1,13 +1,13 @@
 """Applications of many frameworks, as they are, and between validators of the contract."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.command.harness import Server
+from tests.command.harness import Server, pieces
 
 Start = Callable[..., Server]
 BIG = bytes(range(256)) * 4000
@@ -20,11 +20,6 @@ def files(tmp_path: Path) -> dict[str, str]:
     """The environment of a site, with a directory to serve."""
     (tmp_path / "big.bin").write_bytes(BIG)
     return {"FILES": str(tmp_path)}
-
-
-def pieces(body: bytes) -> Iterator[bytes]:
-    for start in range(0, len(body), 10_000):
-        yield body[start : start + 10_000]
 
 
 def exercise(url: str) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 import requests
 import urllib3
 
-from tests.command.harness import Server
+from tests.command.harness import Server, pieces
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -34,11 +34,6 @@ def output(program: str, *arguments: str, stdin: bytes = b"") -> str:
     )
     assert result.returncode == 0, result.stderr.decode(errors="replace")
     return result.stdout.decode()
-
-
-def pieces(body: bytes) -> Iterator[bytes]:
-    for start in range(0, len(body), 10_000):
-        yield body[start : start + 10_000]
 
 
 async def pieces_in_time(body: bytes) -> AsyncIterator[bytes]:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.command.harness import Server, descriptors
-from tests.command.test_serving import peak_memory
+from tests.command.harness import Server, descriptors, peak_memory
 from tests.conftest import need
 
 Start = Callable[..., Server]

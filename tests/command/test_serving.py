@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.command.harness import Server
+from tests.command.harness import Server, peak_memory
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -138,14 +138,6 @@ def test_a_large_download_in_bounded_memory(start: Start) -> None:
         assert response.headers["Transfer-Encoding"] == "chunked"
         assert sum(len(block) for block in response.iter_content(1 << 20)) == 100 << 20
     assert peak_memory(worker) - before < 8 << 20
-
-
-def peak_memory(pid: int) -> int:
-    """The most memory that a process has had so far, in octets."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    raise LookupError("VmHWM")
 
 
 def test_a_413_can_be_read_although_the_client_is_still_sending(start: Start) -> None:

@@ -3,6 +3,7 @@
 The application is code for uWSGI, with its `import uwsgi`, on a `stream_path`.
 """
 
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -89,8 +90,6 @@ def test_directly(start: Start) -> None:
 
 
 def test_behind_nginx(start: Start, tmp_path: Path) -> None:
-    import os
-
     program = need("nginx")
     server = start(*OPTIONS)
     # Its worker would be another user, who may not look into the directory of the test.
