@@ -13,7 +13,6 @@ class Declaration:
 
     ``help`` says what it does; ``advice`` says when to leave it alone, or what it costs.
     ``options`` are those of the command line, none for the application, which is an argument there.
-    ``variables`` are further environment variables, of other programs, that are read for it.
     """
 
     group: str
@@ -21,7 +20,6 @@ class Declaration:
     help: str
     advice: str
     options: tuple[str, ...]
-    variables: tuple[str, ...] = ()
 
 
 def declare(
@@ -31,8 +29,7 @@ def declare(
     help: str,  # noqa: A002 - the word of argparse and click for it
     advice: str,
     *options: str,
-    variables: tuple[str, ...] = (),
 ) -> Any:
     """The field of a setting with these words."""
-    declaration = Declaration(group, kind, help, advice, options, variables)
+    declaration = Declaration(group, kind, help, advice, options)
     return dataclasses.field(default=default, metadata={"declaration": declaration})

@@ -53,7 +53,7 @@ class Settings:
         "A unix socket takes ,mode=660 and ,user=NAME and ,group=NAME.",
         "Sockets from systemd (LISTEN_FDS) take its place. PORT=8080 in the environment makes the "
         "default :8080.",
-        "-b", "--bind", variables=("PORT",),
+        "-b", "--bind",
     )
     backlog: int = _declare(
         "Listening", 2048, kinds.number(1, 65535),
@@ -71,7 +71,6 @@ class Settings:
         "* is only for a server that nobody but the proxy can reach.",
         "--forwarded-allow-ips",
     )
-
     proxy_protocol: str = _declare(
         "Listening", "off", kinds.choice("off", "on"),
         "on: connections from `proxy_allow_from` begin with a PROXY header (version 1 or 2), which "
@@ -131,7 +130,7 @@ class Settings:
         "Worker processes; auto is the number of processors that affinity and cgroup allow.",
         "Each runs `threads` requests at a time. More than twice the processors only helps "
         "applications that wait for others, and each costs its memory.",
-        "-w", "--workers", variables=("WEB_CONCURRENCY",),
+        "-w", "--workers",
     )
     threads: int = _declare(
         "Workers", 1, kinds.number(1, kinds.MOST_THREADS),

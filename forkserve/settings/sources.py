@@ -231,16 +231,15 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
         if key in seen and not (isinstance(address, InetAddress) and address.port == 0):
             yield f"{named('bind')}: {address} is there twice"
         seen.add(key)
-    if NOBODY in settings.forwarded_allow_ips and len(settings.forwarded_allow_ips) > 1:
-        yield f"{named('forwarded_allow_ips')}: none stands alone"
+    for name in ("forwarded_allow_ips", "proxy_allow_from"):
+        if NOBODY in getattr(settings, name) and len(getattr(settings, name)) > 1:
+            yield f"{named(name)}: none stands alone"
     if settings.max_requests_jitter and settings.max_requests is None:
         yield f"{named('max_requests_jitter')} has no meaning without max_requests"
     for name in ("limit_request_line", "limit_request_field_size"):
         if getattr(settings, name) > settings.limit_request_head:
             yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
     yield from _conflicts_of_tls(settings, origins)
-    if NOBODY in settings.proxy_allow_from and len(settings.proxy_allow_from) > 1:
-        yield f"{named('proxy_allow_from')}: none stands alone"
     if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
         yield f"{named('proxy_allow_from')} names nobody, and proxy_protocol is on"
     for name in ("user", "group"):
