@@ -24,15 +24,15 @@ from forkserve.http import grammar
 from forkserve.http.errors import ProtocolError
 from forkserve.http.head import check_host
 
-_X_FORWARDED = (
+# In the order of the arguments of ``_read``.
+_READ = (
     "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED",
 )  # fmt: skip
-_FORWARDED = "HTTP_FORWARDED"
 
 # The others are not interpreted here, but by applications: with these, too, proxies say who the
 # client is, by which scheme and host it came, or where the application is mounted.
-FIELDS = frozenset(_X_FORWARDED) | {_FORWARDED} | frozenset(
+FIELDS = frozenset(_READ) | frozenset(
     f"HTTP_{name}"
     for name in (
         "X_FORWARDED_BY X_FORWARDED_HTTPS X_FORWARDED_PREFIX X_FORWARDED_PROTOCOL "
@@ -88,15 +88,16 @@ class Forwarded(NamedTuple):
 UNTRUSTED = Forwarded(FIELDS)
 """The peer is nobody who may send such fields."""
 
-_READ = (*_X_FORWARDED, _FORWARDED)
-_ONLY_FORWARDED = frozenset({_FORWARDED})
+_ONLY_FORWARDED = frozenset({"HTTP_FORWARDED"})
 _NOTHING: frozenset[str] = frozenset()
 
 
 def forwarded_reader(trusts: Trusts) -> Callable[[Mapping[str, str]], Forwarded]:
-    """A ``read_forwarded`` for these proxies, which remembers its answers of late.
+    """A function that says what the trusted peer that sent ``fields`` says, and the trusted proxies
+    behind it.
 
-    A client sends several requests, and its proxy says the same of each.
+    It remembers its answers of late: a client sends several requests, and its proxy says the same
+    of each.
     """
     remembered = lru_cache(maxsize=1024)(partial(_read, trusts))
 
@@ -109,15 +110,6 @@ def forwarded_reader(trusts: Trusts) -> Callable[[Mapping[str, str]], Forwarded]
     return read
 
 
-def read_forwarded(fields: Mapping[str, str], trusts: Trusts) -> Forwarded:
-    """What the trusted peer that sent ``fields`` says, and the trusted proxies behind it.
-
-    Many proxies set X-Forwarded-* and pass on the ``Forwarded`` of the client (nginx does). So with
-    one of the former there, even an empty one, the latter is dropped.
-    """
-    return _read(trusts, *map(fields.get, _READ))
-
-
 def _read(
     trusts: Trusts,
     x_for: str | None,
@@ -126,6 +118,8 @@ def _read(
     x_port: str | None,
     rfc7239: str | None,
 ) -> Forwarded:
+    """Many proxies set X-Forwarded-* and pass on the ``Forwarded`` of the client (nginx does). So
+    with one of the former there, even an empty one, the latter is dropped."""
     if x_for is x_proto is x_host is x_port is None:
         return _read_rfc7239(rfc7239 or "", trusts)
     nodes = _items(x_for)
