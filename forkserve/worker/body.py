@@ -87,8 +87,8 @@ class RequestBody(ChunkReader):
         self._given = 0  # octets of content that a reader was given
         self._whole: IO[bytes] | None = None  # wsgi.input, if all was collected,
         self._input: BodyFile | None = None  # and if not
-        self._error: OSError | None = None
-        self._over: OSError | None = None
+        self._error: OSError | None = None  # that a read raises behind what is at hand,
+        self._over: OSError | None = None  # and before that
         self.chunk_timeout = service.chunk_timeout
         self.received = 0
 
@@ -167,7 +167,9 @@ class RequestBody(ChunkReader):
         self._take([])
 
     def open(self) -> BinaryIO:
-        """``wsgi.input``: an ordinary file if all of it is collected, else one that receives."""
+        """The call begins. Returns ``wsgi.input``: an ordinary file if all of it is collected, else
+        one that receives."""
+        self._service.running.chunks = self
         if self._file is not None:
             self._file.seek(0)
         if self._streamed or not self.finished:
@@ -185,7 +187,6 @@ class RequestBody(ChunkReader):
             # every framework can read it, also those that know no chunked requests.
             environ["CONTENT_LENGTH"] = str(self.received)
             del environ["HTTP_TRANSFER_ENCODING"]
-        self._service.running.chunks = self
         environ["forkserve.chunked_read"] = self.chunked_read
         environ["forkserve.chunked_read_nb"] = self.chunked_read_nb
 
@@ -197,9 +198,7 @@ class RequestBody(ChunkReader):
         """The call is over. Whoever still holds ``wsgi.input`` reads no more from here: the
         connection's next octets are those of the next request."""
         self._service.running.chunks = None
-        self._over = self._error = OSError(
-            "wsgi.input was read after the call of the application was over"
-        )
+        self._over = OSError("wsgi.input was read after the call of the application was over")
 
     def discard(self) -> None:
         """The response is over too: free what was collected."""

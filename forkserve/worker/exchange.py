@@ -50,8 +50,8 @@ class Carrier(Protocol):
     def transmit(self, octets: bytes, *, more: bool = False) -> None:
         """Send ``octets``. Raises ClientDisconnected."""
 
-    def progress(self) -> float:
-        """The call is not stuck. Returns the time."""
+    def progress(self) -> None:
+        """The call is not stuck."""
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to the loop."""

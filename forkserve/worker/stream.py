@@ -129,11 +129,9 @@ class Stream:
         self.progress()
         return octets
 
-    def progress(self) -> float:
-        """The running call is not stuck: it has sent or received something. Returns the time."""
-        now = self.service.clock()
-        self.cell.extend(now)
-        return now
+    def progress(self) -> None:
+        """The running call is not stuck: it has sent or received something."""
+        self.cell.extend(self.service.clock())
 
     @property
     def movable(self) -> bool:
