@@ -4,9 +4,10 @@
 class ProtocolError(Exception):
     """The request breaks a rule of HTTP/1.1, or a limit.
 
-    ``status`` is the status code that the client is owed (400, 408, 413, 414, 417, 421, 431, 501,
-    505). ``detail`` says in a few words what was wrong; it holds no octet of the request, so it is
-    safe in a response and in a log. After it, nothing more of the connection may be parsed.
+    ``status`` is what the client is owed: 400, 413, 414, 417, 421, 431, 501 or 505 by the rules of
+    this package; 408, 503 or 507 for a request that a worker cannot wait for or keep. ``detail``
+    says in a few words what was wrong; it holds no octet of the request, so it is safe in a
+    response and in a log. After it, nothing more of the connection may be parsed.
     """
 
     def __init__(self, status: int, detail: str) -> None:

@@ -12,7 +12,7 @@ from forkserve.http import grammar
 from forkserve.http.errors import InvalidResponse
 from forkserve.http.framing import BodyFraming, connection_options, response_framing
 
-SERVER_LINE = b"Server: forkserve\r\n"
+_SERVER_LINE = b"Server: forkserve\r\n"
 
 OwnLines: TypeAlias = tuple[bytes, bytes, bytes, bytes]
 _SERVER, _DATE = 1, 2
@@ -22,7 +22,7 @@ def own_lines(date: bytes, *, server: bool) -> OwnLines:
     """What the server adds to a head, for each answer to what of it the application has sent
     itself: nothing, Server, Date, both. ``date`` is the Date line, ``server``: there is the other.
     """
-    server_line = SERVER_LINE if server else b""
+    server_line = _SERVER_LINE if server else b""
     return (server_line + date, date, server_line, b"")
 
 

@@ -33,13 +33,9 @@ class Listener:
         self.name = _socket_name(sock)
         self._file = file
 
-    @property
-    def url(self) -> str:
-        """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock"."""
-        return self.url_of("http")
-
     def url_of(self, scheme: str) -> str:
-        """The same, if ``scheme`` is spoken: which it is, is no matter of the socket."""
+        """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock". Which scheme
+        is spoken is no matter of the socket."""
         if self.family == socket.AF_UNIX:
             return f"unix:{self.name[0]}"
         host, port = self.name

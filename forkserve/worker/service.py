@@ -22,6 +22,8 @@ from forkserve.wsgi.call import Application
 from forkserve.wsgi.chunked import NO_CHUNKS, ChunkReader
 from forkserve.wsgi.file_wrapper import FileWrapper
 
+# What clients can make a worker keep of requests that are not complete, however many they are; the
+# help of `buffer_body` says it too.
 _INPUT_ROOM = 16 << 20
 
 _TELL_EVERY = 10.0

@@ -70,11 +70,8 @@ class FileWrapper:
             if not stat.S_ISREG(status.st_mode) or status.st_size <= offset or not status.st_blocks:
                 return None
             return Region(self, os.dup(file.fileno()), offset, status.st_size - offset)
-        except (
-            OSError,
-            ValueError,
-        ):  # closed, detached, without a position, no descriptor to be had
-            return None
+        except (OSError, ValueError):
+            return None  # closed, detached, without a position, no descriptor to be had
 
 
 def _plain(file: object) -> io.FileIO | io.BufferedReader | io.BufferedRandom | None:

@@ -19,7 +19,7 @@ ANY = InetAddress("127.0.0.1", 0)
 def test_listening_on_a_port() -> None:
     (listener,) = open_listeners([ANY], 16)
     host, port = listener.name
-    assert listener.url == f"http://127.0.0.1:{port}"
+    assert listener.url_of("http") == f"http://127.0.0.1:{port}"
     assert not os.get_inheritable(listener.socket.fileno())
     assert not listener.socket.getblocking()
     assert listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -132,7 +132,7 @@ def test_a_unix_socket_has_its_mode_when_it_can_be_seen(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o666
-    assert listener.url == f"unix:{path}"
+    assert listener.url_of("http") == f"unix:{path}"
     listener.unlink()
     assert not path.exists()
     listener.close()
@@ -263,7 +263,7 @@ def test_ipv4_and_ipv6_can_have_the_same_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     both = open_listeners([InetAddress("0.0.0.0", port), InetAddress("::", port)], 16)
-    assert both[1].url == f"http://[::]:{port}"
+    assert both[1].url_of("https") == f"https://[::]:{port}"
     for listener in both:
         listener.close()
 
