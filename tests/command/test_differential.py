@@ -7,15 +7,15 @@ that forkserve sees, and the proxy did not count, has none, or one that was ther
 import re
 import select
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.command.harness import WAIT, Server, Tail
-from tests.conftest import need
+from tests.command.harness import WAIT, Server
+from tests.command.proxies import OUR_USER, haproxy, nginx
 from tests.http.corpus import cases
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -146,68 +146,27 @@ backend behind
 """
 
 
-@pytest.fixture
-def nginx(tmp_path: Path) -> Iterator[Callable[[int], Callable[[], list[str]]]]:
-    """Start it in front of a port; what is returned stops it and gives the lines of its log."""
-    program = need("nginx")
-    processes = []
-
-    def starter(port: int) -> Callable[[], list[str]]:
-        # Its workers would be another user, who may not look into the directory of the test.
-        user = "user root;" if Path(tmp_path).stat().st_uid == 0 else ""
-        config = tmp_path / "nginx.conf"
-        config.write_text(NGINX.format(tmp=tmp_path, port=port, user=user))
-        processes.append(subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL))
-        with Tail(tmp_path / "nginx.log") as lines:
-            lines.wait_for("start worker process ")
-
-        def stop() -> list[str]:
-            subprocess.run([program, "-c", str(config), "-s", "quit"], check=True, timeout=WAIT)
-            assert processes[0].wait(WAIT) == 0
-            return (tmp_path / "nginx-counted.log").read_text().splitlines()
-
-        return stop
-
-    yield starter
-    for process in processes:
-        process.terminate()
-        process.wait(WAIT)
+@contextmanager
+def counting_nginx(directory: Path, port: int) -> Iterator[Path]:
+    """nginx in front of ``port``. Gives the log of what it counts."""
+    with nginx(NGINX.format(tmp=directory, port=port, user=OUR_USER), directory):
+        yield directory / "nginx-counted.log"
 
 
-@pytest.fixture
-def haproxy(tmp_path: Path) -> Iterator[Callable[[int], Callable[[], list[str]]]]:
+@contextmanager
+def counting_haproxy(directory: Path, port: int) -> Iterator[Path]:
     """The same for HAProxy."""
-    program = need("haproxy")
-    processes = []
-
-    def starter(port: int) -> Callable[[], list[str]]:
-        config = tmp_path / "haproxy.cfg"
-        log = tmp_path / "haproxy.log"
-        with (
-            log.open("w") as file,
-            unix_listener(tmp_path / "haproxy.sock") as strict,
-            unix_listener(tmp_path / "haproxy-lenient.sock") as lenient,
-        ):
-            fds = strict.fileno(), lenient.fileno()
-            config.write_text(HAPROXY.format(strict=fds[0], lenient=fds[1], port=port))
-            processes.append(
-                subprocess.Popen(
-                    [program, "-db", "-f", str(config)],
-                    stdout=file, stderr=subprocess.DEVNULL, pass_fds=fds,
-                )
-            )  # fmt: skip
-
-        def stop() -> list[str]:
-            processes[0].terminate()
-            processes[0].wait(WAIT)
-            return log.read_text(errors="backslashreplace").splitlines()
-
-        return stop
-
-    yield starter
-    for process in processes:
-        process.terminate()
-        process.wait(WAIT)
+    counted = directory / "haproxy-counted.log"
+    with (
+        counted.open("w") as log,
+        unix_listener(directory / "haproxy.sock") as strict,
+        unix_listener(directory / "haproxy-lenient.sock") as lenient,
+        haproxy(
+            HAPROXY.format(strict=strict.fileno(), lenient=lenient.fileno(), port=port),
+            directory, [strict, lenient], log,
+        ),
+    ):  # fmt: skip
+        yield counted
 
 
 def unix_listener(path: Path) -> socket.socket:
@@ -244,23 +203,30 @@ def unescaped(line: str, escape: str) -> str:
     return re.sub(rf"{escape}([0-9A-Fa-f]{{2}})", lambda found: chr(int(found[1], 16)), line)
 
 
-@pytest.mark.parametrize("proxy", ["nginx", "haproxy"])
+@pytest.mark.parametrize(
+    ("proxy", "counting", "escape"),
+    [("nginx", counting_nginx, r"\\x"), ("haproxy", counting_haproxy, "#")],
+)
 def test_no_request_behind_a_proxy_that_it_did_not_count(
-    start: Callable[..., Server], tmp_path: Path, request: pytest.FixtureRequest, proxy: str
+    start: Callable[..., Server],
+    tmp_path: Path,
+    proxy: str,
+    counting: Callable[[Path, int], AbstractContextManager[Path]],
+    escape: str,
 ) -> None:
     log = tmp_path / "access.log"
     server = start(
         "-w", "2", "--access-logfile", str(log), "--access-logformat", "%({x-count}i)s %(s)s %(r)s",
         "recorder",
     )  # fmt: skip
-    stop = request.getfixturevalue(proxy)(server.port)
     messages = [octets + AFTER for octets in VARIANTS]
     messages += [case.octets for case in cases()]
-    for way in ("", "-lenient"):
-        answers = exchange(tmp_path / f"{proxy}{way}.sock", messages)
-        assert answers > 100
-    escape = {"nginx": r"\\x", "haproxy": "#"}[proxy]
-    counted = dict(unescaped(line, escape).split(" ", 1) for line in stop() if " " in line)
+    with counting(tmp_path, server.port) as counted_log:
+        for way in ("", "-lenient"):
+            answers = exchange(tmp_path / f"{proxy}{way}.sock", messages)
+            assert answers > 100
+    lines = counted_log.read_text(errors="backslashreplace").splitlines()
+    counted = dict(unescaped(line, escape).split(" ", 1) for line in lines if " " in line)
     assert server.stop() == 0
     behind = [line.split(" ", 2) for line in log.read_text().splitlines()]
     seen = Counter(count for count, _, _ in behind if count != "-")

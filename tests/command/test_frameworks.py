@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import re
 import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -21,12 +21,13 @@ from urllib3.filepost import encode_multipart_formdata
 from tests.command.harness import (
     Client,
     Server,
-    Tail,
     descriptors,
     peak_memory,
     pieces,
     unix_client,
 )
+from tests.command.proxies import OUR_USER, complaints
+from tests.command.proxies import nginx as run_nginx
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -227,39 +228,27 @@ def nginx(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
     ``options`` are those of its socket, and directives behind them.
     """
-    program = need("nginx")
-    processes = []
+    with ExitStack() as running:
 
-    def starter(upstream: str, options: str = "") -> str:
-        socket_path = tmp_path / "front.sock"
-        # Its workers would be another user, who may not look into the directory of the test.
-        user = "user root;" if os.geteuid() == 0 else ""
-        own_log = f"error_log {tmp_path}/nginx.log notice;"
-        text = (ROOT / "conf" / "nginx.conf").read_text()
-        for old, new in (
-            ("listen 80;", f"listen unix:{socket_path}{options};"),
-            ("server 127.0.0.1:8000;", f"server {upstream};"),
-            ("/run/nginx.pid", f"{tmp_path}/nginx.pid"),
-            ("/var/log/nginx/", f"{tmp_path}/"),
-            ("worker_processes auto;", f"worker_processes 1; {user} daemon off; {own_log}"),
-        ):
-            assert old in text
-            text = text.replace(old, new)
-        config = tmp_path / "nginx.conf"
-        config.write_text(text)
-        subprocess.run([program, "-t", "-q", "-c", str(config)], check=True)
-        processes.append(subprocess.Popen([program, "-c", str(config)]))
-        with Tail(tmp_path / "nginx.log") as lines:
-            lines.wait_for("start worker process ")
-        return str(socket_path)
+        def starter(upstream: str, options: str = "") -> str:
+            socket_path = tmp_path / "front.sock"
+            own_log = f"error_log {tmp_path}/nginx.log notice;"
+            text = (ROOT / "conf" / "nginx.conf").read_text()
+            for old, new in (
+                ("listen 80;", f"listen unix:{socket_path}{options};"),
+                ("server 127.0.0.1:8000;", f"server {upstream};"),
+                ("/run/nginx.pid", f"{tmp_path}/nginx.pid"),
+                ("/var/log/nginx/", f"{tmp_path}/"),
+                ("worker_processes auto;", f"worker_processes 1; {OUR_USER} daemon off; {own_log}"),
+            ):
+                assert old in text
+                text = text.replace(old, new)
+            running.enter_context(run_nginx(text, tmp_path))
+            return str(socket_path)
 
-    yield starter
-    for process in processes:
-        process.terminate()
-        assert process.wait(30) == 0
+        yield starter
     for path in (tmp_path / "error.log", tmp_path / "nginx.log"):
-        lines = path.read_text().splitlines() if path.exists() else []
-        assert not [line for line in lines if "[error]" in line or "[alert]" in line]
+        assert not path.exists() or complaints(path) == []
 
 
 class UnixAdapter(requests.adapters.HTTPAdapter):

@@ -3,17 +3,15 @@
 The application is code for uWSGI, with its `import uwsgi`, on a `stream_path`.
 """
 
-import os
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
-from tests.command.harness import WAIT, Client, Server, Tail, unix_client
-from tests.conftest import need
+from tests.command.harness import WAIT, Client, Server, unix_client
+from tests.command.proxies import OUR_USER, complaints, haproxy, nginx
 
 Start = Callable[..., Server]
 OPTIONS = ("--uwsgi-api", "--stream-path", "/up", "chunk_echo")
@@ -90,48 +88,25 @@ def test_directly(start: Start) -> None:
 
 
 def test_behind_nginx(start: Start, tmp_path: Path) -> None:
-    program = need("nginx")
     server = start(*OPTIONS)
-    # Its worker would be another user, who may not look into the directory of the test.
-    user = "user root;" if os.geteuid() == 0 else ""
-    config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(user=user, dir=tmp_path, port=server.port))
-    process = subprocess.Popen([program, "-c", str(config), "-e", f"{tmp_path}/nginx.log"])
-    try:
-        with Tail(tmp_path / "nginx.log") as lines:
-            lines.wait_for("start worker process ")
-        with unix_client(tmp_path / "front.sock") as client:
-            converse(client)
-            converse(client, "/up/patient")
-    finally:
-        process.terminate()
-        assert process.wait(WAIT) == 0
-    log = (tmp_path / "nginx.log").read_text().splitlines()
-    assert not [line for line in log if "[error]" in line or "[alert]" in line]
+    with (
+        nginx(NGINX.format(user=OUR_USER, dir=tmp_path, port=server.port), tmp_path),
+        unix_client(tmp_path / "front.sock") as client,
+    ):
+        converse(client)
+        converse(client, "/up/patient")
+    assert complaints(tmp_path / "nginx.log") == []
 
 
-@pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
-
-
-def test_behind_haproxy(start: Start, tmp_path: Path, listening: socket.socket) -> None:
-    program = need("haproxy")
+def test_behind_haproxy(start: Start, tmp_path: Path) -> None:
     server = start(*OPTIONS)
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(HAPROXY.format(fd=listening.fileno(), port=server.port))
-    process = subprocess.Popen(
-        [program, "-db", "-q", "-f", str(config)], pass_fds=[listening.fileno()]
-    )
-    try:
-        # The socket listens already: a connection waits until HAProxy takes it.
-        with Client(socket.create_connection(listening.getsockname(), timeout=WAIT)) as client:
-            converse(client)
-            converse(client, "/up/patient")
-    finally:
-        process.terminate()
-        process.wait(WAIT)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        haproxy(HAPROXY.format(fd=listener.fileno(), port=server.port), tmp_path, [listener]),
+        Client(socket.create_connection(listener.getsockname(), timeout=WAIT)) as client,
+    ):
+        converse(client)
+        converse(client, "/up/patient")
 
 
 def test_a_call_that_waits_for_ever_keeps_no_worker_from_leaving(start: Start) -> None:

@@ -13,6 +13,7 @@ import requests
 
 from tests.certificates import Certificates
 from tests.command.harness import WAIT, Client, Server, run, unix_client
+from tests.command.proxies import haproxy
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -182,26 +183,17 @@ def test_the_proxy_says_who_the_client_is(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 def test_behind_haproxy(start: Start, tmp_path: Path, version: str) -> None:
-    program = need("haproxy")
     server = start("--proxy-protocol", "on", "plain")
-    config = tmp_path / "haproxy.cfg"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.set_inheritable(True)
-        config.write_text(
+        config = (
             "defaults\n mode http\n timeout connect 10s\n timeout client 10s\n timeout server 10s\n"
             f"listen it\n bind fd@{listener.fileno()}\n"
             f" server one 127.0.0.1:{server.port} {version}\n"
         )
-        proxy = subprocess.Popen(
-            [program, "-db", "-q", "-f", config], pass_fds=[listener.fileno()],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            client = Client(socket.create_connection(listener.getsockname(), timeout=WAIT))
+        with (
+            haproxy(config, tmp_path, [listener]),
+            Client(socket.create_connection(listener.getsockname(), timeout=WAIT)) as client,
+        ):
             own_port = str(client.socket.getsockname()[1]).encode()
-            with client:
-                assert client.get("/environ?REMOTE_PORT") == (200, own_port)
-                assert client.get("/environ?REMOTE_PORT") == (200, own_port)
-        finally:
-            proxy.terminate()
-            proxy.wait(WAIT)
+            assert client.get("/environ?REMOTE_PORT") == (200, own_port)
+            assert client.get("/environ?REMOTE_PORT") == (200, own_port)
