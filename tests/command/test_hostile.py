@@ -27,6 +27,7 @@ LARGE = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"
 ANSWER = 102400
 SPARE = 1000  # descriptors that are not for these clients
 PER_CONNECTION = 4096
+FAST = 0.05  # seconds; it is a tenth of that on an idle machine of two processors
 IDLE = 1024  # as the advice of `worker_connections` says
 GONE = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 ABRUPTLY = struct.pack("ii", 1, 0)
@@ -103,7 +104,7 @@ def assert_others_are_served(server: Server) -> None:
             assert (status, body) == (200, b"0")
     seconds.sort()
     print(f"on the side: p99 {seconds[296] * 1000:.1f} ms, longest {seconds[-1] * 1000:.1f} ms")
-    assert seconds[296] < 0.25
+    assert seconds[296] < FAST
 
 
 def connections(server: Server) -> int:
