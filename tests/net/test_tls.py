@@ -39,6 +39,7 @@ def test_what_the_settings_say(certificates: Certificates) -> None:
         certificates.pem("server"), certificates.key("server"), certificates.pem("ca"),
         "required", "ECDHE-ECDSA-AES256-GCM-SHA384", "1.3",
     )  # fmt: skip
+    assert made.options & ssl.OP_NO_RENEGOTIATION  # CVE-2011-1473
     assert made.verify_mode is ssl.CERT_REQUIRED
     assert made.minimum_version is ssl.TLSVersion.TLSv1_3
     assert [item["subject"] for item in made.get_ca_certs()]

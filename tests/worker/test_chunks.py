@@ -502,6 +502,9 @@ def test_streamed_bodies_come_as_slowly_as_they_come() -> None:
             peer.clock.now += 29.0
             peer.send(coded(b"x"), run=False)
             assert environ["wsgi.input"].read1() == b"x"
+        exchange = peer.connection.exchange
+        assert exchange is not None and exchange.body is not None
+        assert exchange.body.deadline(peer.clock.now) == peer.clock.now + 30.0
         peer.send(b"0\r\n\r\n", run=False)
         assert environ["wsgi.input"].read1() == b""
 

@@ -178,6 +178,19 @@ def test_a_large_file_holds_no_call_and_is_closed_after_its_last_octet(site: Sit
     assert received.partition(b"\r\n\r\n")[2] == content
 
 
+def test_what_the_kernel_can_send_is_never_in_memory(site: Site) -> None:
+    content = enlarge(site)
+    peer = Peer(site)
+    peer.send(GET)
+    received = b""
+    while peer.state is State.FLUSH:
+        for _ in range(10):  # until the kernel takes no more
+            peer.step()
+            assert not peer.connection.unsent
+        received += peer.read()
+    assert received.partition(b"\r\n\r\n")[2] == content
+
+
 def test_no_more_than_a_part_is_sent_before_others_have_their_turn(site: Site) -> None:
     left = len(enlarge(site))
     peer = Peer(site, ends=tcp_pair(1 << 22, 1 << 23))
