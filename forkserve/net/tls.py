@@ -155,6 +155,11 @@ class TlsSocket(ssl.SSLSocket):
             return select.EPOLLOUT
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError) as error:
             raise ConnectionAbortedError(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                # It was reset before it was wrapped, and there never was any TLS on it.
+                raise ConnectionAbortedError(str(error)) from None
+            raise
         return 0
 
     def recv(self, buflen: int = _RECORD, flags: int = 0) -> bytes:

@@ -385,8 +385,10 @@ def test_silent_handshakes_hold_nobody_up_and_make_room(certificates: Certificat
 def test_clients_that_are_gone_before_their_handshake(certificates: Certificates) -> None:
     worker = Worker(**certificates.settings())
     worker.loop.begin()
-    for octets in (b"", b"\x16\x03\x01"):
+    for octets, half_closed in ((b"", False), (b"\x16\x03\x01", False), (b"", True)):
         client = worker.connect(octets)
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)  # the reset behind it is no error of the socket
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()  # with a reset
         worker.turn(2)
