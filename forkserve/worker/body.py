@@ -203,12 +203,14 @@ class RequestBody(ChunkReader):
     def discard(self) -> None:
         """The response is over too: free what was collected."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # closing tries once more what a full disk refused
+            # Closing tries once more what a full disk refused; or the application has detached it.
+            with contextlib.suppress(OSError, ValueError):
                 self._file.close()
             self._file = None
             self._service.file_room += 1
         elif self._whole is not None:
-            self._whole.close()
+            with contextlib.suppress(BufferError):  # the application looks at it through a view
+                self._whole.close()
         self._pieces.clear()
         self._ready = b""
 

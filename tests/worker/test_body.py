@@ -546,6 +546,22 @@ def test_a_late_read_takes_nothing_from_the_next_request() -> None:
     assert peer.statuses() == [200]
 
 
+@pytest.mark.parametrize(("size", "hold"), [(5, "getbuffer"), (100_000, "detach")])
+def test_an_application_may_keep_what_is_under_its_input(size: int, hold: str) -> None:
+    kept = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        kept.append(getattr(environ["wsgi.input"], hold)())
+        start_response("200 OK", [])
+        return [b""]
+
+    peer = Peer(app)
+    peer.send(long_post(size) + b"x" * size)
+    peer.run_to(State.IDLE)
+    assert peer.statuses() == [200]
+    assert peer.service.file_room == 10
+
+
 @pytest.mark.parametrize(("started", "status"), [(False, 499), (True, 499), ("sent", 200)])
 def test_a_client_that_is_gone_before_the_end_of_its_body(started: Any, status: int) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
