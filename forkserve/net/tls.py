@@ -19,6 +19,9 @@ from forkserve.errors import ForkserveError
 # The most that one record carries (RFC 8446 section 5.1).
 _RECORD = 16384
 
+# Decrypted at once: a client can send a record an octet, and each takes two system calls.
+_RECORDS = 64
+
 _VERIFY = {
     "none": ssl.CERT_NONE,
     "optional": ssl.CERT_OPTIONAL,
@@ -163,7 +166,8 @@ class TlsSocket(ssl.SSLSocket):
         return 0
 
     def recv(self, buflen: int = _RECORD, flags: int = 0) -> bytes:
-        """As many whole records as it takes to have ``buflen`` octets, or as there are.
+        """As many whole records as it takes to have ``buflen`` octets, or as there are, but so many
+        that others have their turn.
 
         So it can be up to a record more than was asked for. ``flags`` are ignored.
         """
@@ -171,7 +175,7 @@ class TlsSocket(ssl.SSLSocket):
             return super().recv(buflen)
         pieces: list[bytes] = []
         count = 0
-        while count < buflen:
+        while count < buflen and len(pieces) < _RECORDS:
             try:
                 octets = super().recv(_RECORD)
             except ssl.SSLWantReadError:

@@ -414,6 +414,20 @@ def test_uploads_leave_nothing_behind_that_epoll_cannot_see(tls: Tls, size: int)
     assert peer.state is State.IDLE
 
 
+def test_small_records_are_decrypted_a_few_at_a_time(tls: Tls) -> None:
+    peer = tls(whole).shake()
+    peer.tls.send(b"POST /u HTTP/1.1\r\nHost: h\r\nContent-Length: 200\r\n\r\n")
+    for _ in range(200):
+        peer.tls.send(b"x")
+    turns = 0
+    while peer.state is not State.IDLE:
+        peer.step()
+        turns += 1
+        assert peer.connection.socket.pending() == 0  # type: ignore[attr-defined]
+    assert turns == 4  # others have theirs in between
+    assert peer.body() == b"/u=" + b"x" * 200
+
+
 @pytest.mark.parametrize("blocks", [[b"x" * 900_000], [b"x" * 30_000] * 30, [b"x"] * 500])
 @pytest.mark.parametrize("protocol", [b"1.0", b"1.1"])
 def test_downloads_through_small_buffers(tls: Tls, protocol: bytes, blocks: list[bytes]) -> None:
