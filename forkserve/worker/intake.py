@@ -25,6 +25,12 @@ from forkserve.wsgi.input import ClientDisconnected
 _LOOK_AGAIN = 1024
 _ENDS = (b"\n\r\n", b"\n\n")
 
+_NO_ROOM = "too many requests are incomplete"
+
+# What the sizes of its chunks may take of a body that is on disk, when there is no room: a client
+# can send a chunk an octet, without end.
+_SIZES_KEPT = 16384
+
 _NEVER = float("inf")
 
 HEAD, BODY, READY, IDLE = State.HEAD, State.BODY, State.READY, State.IDLE
@@ -143,7 +149,7 @@ class Intake(Stream):
     def _hold_head(self, now: float) -> None:
         """Keep what is there of a head, if there is room for it."""
         if not self.hold(len(self.buffer)) and self.state is HEAD:
-            self._refuse(ProtocolError(503, "too many requests are incomplete"), now)
+            self._refuse(ProtocolError(503, _NO_ROOM), now)
 
     # ---- the body
 
@@ -156,8 +162,10 @@ class Intake(Stream):
             enough = body.collected_enough
             if not enough and not self._hold_input():
                 body.move_to_disk()
-                self._hold_input()
+                held = self._hold_input()
                 enough = body.collected_enough
+                if not (held or enough) and body.in_memory > _SIZES_KEPT:
+                    raise ProtocolError(503, _NO_ROOM)
         except ProtocolError as error:
             self._refuse(error, now)
         except ClientDisconnected:

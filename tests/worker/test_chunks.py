@@ -645,6 +645,18 @@ def test_without_room_a_short_body_goes_to_disk() -> None:
     assert peer.service.file_room == 10
 
 
+def test_without_room_the_sizes_of_tiny_chunks_end_with_a_503() -> None:
+    peer = Peer(hello)
+    peer.service.input_room = 1000
+    peer.send(CHUNKED + coded(*[b"x"] * 2000))
+    assert (peer.state, peer.service.file_room) == (State.BODY, 9)  # the content is on the disk
+    for _ in range(8):
+        peer.send(coded(*[b"x"] * 2000))
+    assert peer.statuses() == [503]
+    assert (peer.service.input_room, peer.service.file_room) == (1000, 10)
+    assert peer.service.requests == 0
+
+
 def test_without_room_on_the_disk_either_the_application_receives_it() -> None:
     seen: list[Any] = []
 
