@@ -56,6 +56,9 @@ def server_context(
     context.minimum_version = _VERSIONS[min_version]
     # A client that renegotiates costs much and gains nothing (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # A client that half-closes, and does not say so in TLS, still reads. Nothing is taken for whole
+    # that is not: each request says where it ends. (Not in OpenSSL 1.1.1, nor needed there.)
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
     if ciphers is not None:
         try:

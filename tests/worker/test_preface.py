@@ -498,6 +498,26 @@ def test_the_end_behind_a_request_is_not_lost(tls: Tls) -> None:
     assert [access.status for access in peer.accesses.seen] == [200]
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_end_without_a_farewell_takes_no_response_away(
+    tls: Tls, version: ssl.TLSVersion
+) -> None:
+    def shape(context: ssl.SSLContext) -> None:
+        context.maximum_version = version
+
+    peer = tls(streaming([b"x" * 30_000] * 30), ends=tcp_pair(4096, 4096), shape=shape).shake()
+    peer.send(GET + GET, run=False)
+    socket.socket.shutdown(peer.tls, socket.SHUT_WR)  # of TCP, and nothing of TLS
+    peer.run()
+    received = peer.read_all()
+    while not received.endswith(b"<end>"):
+        if peer.state is not State.CLOSED:
+            peer.step()
+        received += peer.read_all()
+    assert received.count(b"x") == 2 * 900_000
+    assert received.endswith(b"0\r\n\r\n<end>")
+
+
 def test_a_truncated_upload_calls_nobody(tls: Tls) -> None:
     peer = tls(whole).shake()
     peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
