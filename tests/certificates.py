@@ -16,6 +16,8 @@ class Certificates:
         self._issue("server", "/CN=localhost")
         self._issue("other", "/CN=other.example")
         self._issue("client", "/C=DE/O=Caf\u00e9, Inc./CN=alice")
+        # OpenSSL takes it, and Python cannot say what is in it.
+        self._issue("unreadable", "/CN=eve", "DNS:\udcff")
         self._make("stranger", "/CN=mallory")
 
     def pem(self, name: str) -> str:
@@ -32,10 +34,9 @@ class Certificates:
             [self._program, *arguments], check=True, capture_output=True, text=True
         ).stdout
 
-    def _issue(self, name: str, subject: str) -> None:
-        names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    def _issue(self, name: str, subject: str, names: str = "DNS:localhost,IP:127.0.0.1") -> None:
         issuer = ("-CA", self.pem("ca"), "-CAkey", self.key("ca"))
-        self._make(name, subject, *issuer, "-addext", names)
+        self._make(name, subject, *issuer, "-addext", f"subjectAltName={names}")
 
     def _make(self, name: str, subject: str, *options: str) -> None:
         self.openssl(

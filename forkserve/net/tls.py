@@ -246,7 +246,10 @@ class TlsSocket(ssl.SSLSocket):
 
     def describe(self) -> dict[str, str]:
         """What an application may know of the connection, in the words of mod_ssl: variables of
-        environ. SSL_CLIENT_VERIFY is SUCCESS or NONE; with FAILED there is no connection."""
+        environ. SSL_CLIENT_VERIFY is SUCCESS or NONE; with FAILED there is no connection.
+
+        Raises OSError for a certificate with a name that is no text; its issuer let that pass.
+        """
         cipher = self.cipher()
         found = {
             "SSL_PROTOCOL": self.version() or "",
@@ -255,7 +258,10 @@ class TlsSocket(ssl.SSLSocket):
         }
         certificate = self.getpeercert(binary_form=True)
         if certificate is not None:
-            fields: dict[str, Any] = self.getpeercert() or {}
+            try:
+                fields: dict[str, Any] = self.getpeercert() or {}
+            except ValueError as error:
+                raise OSError(f"its certificate cannot be read: {error}") from None
             found["SSL_CLIENT_VERIFY"] = "SUCCESS"
             found["SSL_CLIENT_S_DN"] = distinguished_name(fields.get("subject", ()))
             found["SSL_CLIENT_CERT"] = ssl.DER_cert_to_PEM_cert(certificate)

@@ -155,6 +155,7 @@ class PrefacedConnection(Connection):
         assert self._tls is not None
         try:
             events = self._tls.handshake()
+            described = {} if events else self._tls.describe()
         except ConnectionError:
             self.close()
         except OSError as error:
@@ -164,7 +165,7 @@ class PrefacedConnection(Connection):
                 flush = events != READABLE
                 self.state = State.HANDSHAKE_FLUSH if flush else State.HANDSHAKE
                 return
-            self.base = {**self.base, **self._tls.describe()}
+            self.base = {**self.base, **described}
             self.state = State.HEAD
             self.deadline = now + self.service.head_timeout
             if not self.service.persist:

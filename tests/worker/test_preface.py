@@ -295,6 +295,17 @@ def test_a_client_without_the_right_certificate(
     assert peer.state is State.CLOSED
 
 
+def test_a_client_whose_certificate_cannot_be_read(tls: Tls, certificates: Certificates) -> None:
+    peer = tls(client="unreadable", ca_certs=certificates.pem("ca"), cert_reqs="optional").shake()
+    assert peer.state is State.LINGER
+    assert peer.read() == b"<end>"
+    assert peer.service.requests == 0
+    assert peer.log.lines == [
+        "the TLS handshake with 192.0.2.1 failed: its certificate cannot be read: 'utf-8' codec "
+        "can't decode byte 0xff in position 0: invalid start byte"
+    ]
+
+
 @pytest.mark.parametrize("pieces", [0, 1, 100])
 def test_a_handshake_has_a_deadline(tls: Tls, pieces: int) -> None:
     """A silent client, and one that is slow; nothing is answered."""
