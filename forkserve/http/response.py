@@ -214,7 +214,7 @@ class ResponseEncoder:
             self.dropped = [*(self.dropped or ()), name]
             return b""
         else:
-            line = f"{name}: {value}\r\n".encode("latin-1")
+            line = _field_line(name, value)
             if lower == "date":
                 self._theirs |= _DATE
                 return line
@@ -238,7 +238,7 @@ def early_hints(headers: Sequence[tuple[str, str]]) -> bytes:
         name, value, lower = _checked(pair)
         # RFC 9110 section 8.6: no Content-Length in an interim response.
         if lower not in _HOP_BY_HOP and lower != "content-length":
-            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+            lines.append(_field_line(name, value))
     return b"".join((*lines, b"\r\n")) if len(lines) > 1 else b""
 
 
@@ -255,12 +255,17 @@ def _checked(pair: tuple[str, str]) -> tuple[str, str, str]:
     return name, value, lower
 
 
+def _field_line(name: str, value: str) -> bytes:
+    # Joined, not formatted: a subclass of str (an Enum) can show itself as what was not checked.
+    return "".join((name, ": ", value, "\r\n")).encode("latin-1")
+
+
 @lru_cache(maxsize=256)
 def _status_line(status: str) -> tuple[int, bytes]:
     """(code, status line) of "200 OK". Raises InvalidResponse."""
     if not grammar.status(status):
         raise InvalidResponse(f"the status is not like '200 OK': {status!r}")
-    return int(status[:3]), f"HTTP/1.1 {status}\r\n".encode("latin-1")
+    return int(status[:3]), "".join(("HTTP/1.1 ", status, "\r\n")).encode("latin-1")
 
 
 @lru_cache(maxsize=512)

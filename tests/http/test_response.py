@@ -325,6 +325,22 @@ def test_headers_that_are_refused(header: tuple[str, str]) -> None:
         assert encoder.head(OWN).startswith(b"HTTP/1.1 500 Sorry\r\n")
 
 
+def test_what_was_checked_is_what_is_sent() -> None:
+    """Of a subclass of str the text counts, and not what it shows itself as."""
+
+    class Word(str):
+        def __str__(self) -> str:
+            return "a\r\nb"
+
+        def __format__(self, spec: str) -> str:
+            return "a\r\nb"
+
+    field = (Word("X"), Word("y"))
+    lines, _, _ = encode([field], [b"x"], status=Word("200 OK"))
+    assert lines == [b"HTTP/1.1 200 OK", b"X: y", b"Transfer-Encoding: chunked"]
+    assert early_hints([field]) == b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"
+
+
 def test_differing_lengths_are_refused() -> None:
     with pytest.raises(InvalidResponse):
         encode([("Content-Length", "5"), ("content-length", "6")], [])
