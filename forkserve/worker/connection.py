@@ -206,9 +206,7 @@ class Connection(Intake):
             body.close_input()
         if not lock.acquire(False):
             lead.judge(service.clock() - now)
-            if exchange not in service.revoked:
-                lead.returned.append(self)
-            raise Lost
+            raise Lost(None if exchange in service.revoked else self)
         self._settle(exchange)
 
     def _revoke(self, now: float) -> None:

@@ -23,6 +23,7 @@ from forkserve.errors import EXIT_OK, EXIT_SOFTWARE, traceback_of
 from forkserve.ops.scoreboard import Cell
 from forkserve.proc.channel import Message
 from forkserve.proc.signals import blocked
+from forkserve.worker.connection import Connection
 from forkserve.worker.lead import LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
@@ -115,10 +116,10 @@ class Crew:
         while self._await_lead(member):
             try:
                 self._loop.run()
-            except Lost:
+            except Lost as lost:
                 if self._service.forked:
                     raise SystemExit(EXIT_SOFTWARE) from None
-                self._rejoin(member)
+                self._rejoin(member, lost.connection)
             else:
                 self._finish(member)
 
@@ -131,9 +132,12 @@ class Crew:
         self._lead.calls = True
         return True
 
-    def _rejoin(self, member: Member) -> None:
+    def _rejoin(self, member: Member, connection: Connection | None) -> None:
         """A call is over that outlasted the lead of its thread."""
         with self._mutex:
+            # Both at once: when the loop is over, every thread that is in no call is known.
+            if connection is not None:
+                self._lead.returned.append(connection)
             if self._standby_leads and self._next is None:
                 self._next = member
             else:

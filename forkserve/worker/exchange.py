@@ -288,7 +288,7 @@ def close_files(service: Service) -> None:
             )
         cell.end()
         if not lock.acquire(False):
-            raise Lost
+            raise Lost(None)
 
 
 def _nothing() -> None:

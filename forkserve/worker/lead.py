@@ -26,8 +26,14 @@ _HASTE = 8  # turns for which a long call is held against the application
 
 
 class Lost(BaseException):
-    """Another thread took the lead during a call. No Exception: nobody in between is to catch
-    it."""
+    """Another thread took the lead during a call. (No Exception: nobody in between is to catch it.)
+
+    ``connection``: goes back to the loop, by its ``returned``; None if the loop has it already.
+    """
+
+    def __init__(self, connection: "Connection | None") -> None:
+        super().__init__()
+        self.connection = connection
 
 
 class Lead:

@@ -73,6 +73,28 @@ class Service:
         self.log = log
         self.access_log = access_log
         self.clock = clock
+        self.persist = True
+        self.gives = False
+        self.forked = False
+        self.requests = 0
+        self.file_room = file_room
+        self.input_room = _INPUT_ROOM
+        self.closings: deque[tuple[FileWrapper, str]] = deque()
+        self.revoked: set[object] = set()
+        self.running = _Running()
+        self.report_stuck: Callable[[Cell, str], None] = _silent
+        self.dropped_fields: set[str] = set()
+        self._trusts = trust_in(settings.forwarded_allow_ips)
+        self._read_forwarded = forwarded_reader(self._trusts)
+        self._told: set[str] = set()
+        self._bodies_not_told_of = 0
+        self._tell_of_bodies = 0.0
+        self._own_lines: OwnLines = (b"", b"", b"", b"")
+        self._date_until = 0.0
+        self._take(settings)
+
+    def _take(self, settings: Settings) -> None:
+        """What connections need of the settings."""
         self.limits = Limits(
             settings.limit_request_line,
             settings.limit_request_fields,
@@ -96,25 +118,7 @@ class Service:
         self.write_timeout = settings.write_timeout
         self.queue_timeout = settings.queue_timeout
         self.max_timeout = settings.max_timeout
-        self.persist = True
-        self.gives = False
-        self.forked = False
-        self.requests = 0
-        self.file_room = file_room
-        self.input_room = _INPUT_ROOM
-        self.closings: deque[tuple[FileWrapper, str]] = deque()
-        self.revoked: set[object] = set()
-        self.running = _Running()
-        self.report_stuck: Callable[[Cell, str], None] = _silent
-        self.dropped_fields: set[str] = set()
-        self._trusts = trust_in(settings.forwarded_allow_ips)
-        self._read_forwarded = forwarded_reader(self._trusts)
-        self._told: set[str] = set()
-        self._bodies_not_told_of = 0
-        self._tell_of_bodies = 0.0
         self._server_header = settings.server_header
-        self._own_lines: OwnLines = (b"", b"", b"", b"")
-        self._date_until = 0.0
         # As in PATH_INFO: octets, read as latin-1.
         self._stream_paths = tuple(
             os.fsencode(path).decode("latin-1").rstrip("/") + "/" for path in settings.stream_path
