@@ -19,9 +19,11 @@ from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.master.generation import load_tls, unfit_certificate
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Seat
+from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds
 from forkserve.ops.access import compile_format
+from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
 from forkserve.settings.kinds import FLAG
@@ -71,7 +73,9 @@ def _command(
     MODULE alone stands for its `application`, or else its `app`; a call like MODULE:factory() is
     made. SIGHUP reloads settings and application, SIGTERM and Ctrl-C stop.
     """
-    environ = dict(os.environ)
+    succession = Succession(
+        command_of(sys.orig_argv, sys.executable, os.environ, names_interpreter(sys.orig_argv))
+    )
     app, problems = _read_arguments(arguments)
     command_line: dict[str, tuple[Any, str]] = {
         name: (list(text) if isinstance(text, tuple) else text, _origin(name, text))
@@ -85,6 +89,8 @@ def _command(
         return load_settings(config, environ, command_line, _CHECKS, problems)
 
     try:
+        succession.adopt_from(os.environ)
+        environ = dict(os.environ)
         loaded = load()
         status = EXIT_OK
         if print_config:
@@ -92,9 +98,10 @@ def _command(
         elif check_config:
             _check(loaded.settings)
         else:
-            status = _serve(loaded, lambda: load().settings)
+            status = _serve(loaded, lambda: load().settings, succession)
     except ForkserveError as error:
         _complain(error)
+        succession.fail(error.report())
         status = error.exit_status
     context.exit(status)
 
@@ -164,13 +171,16 @@ def _complain(error: ForkserveError) -> None:
         click.echo("forkserve: nothing was started. See forkserve --help", err=True)
 
 
-def _serve(loaded: Loaded, read_settings: Callable[[], Settings]) -> int:
+def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Succession) -> int:
     """Be the master, until told to stop."""
     settings = loaded.settings
-    inherited = _inherited(loaded.origins["bind"])
-    notifier = Notifier.from_environ(os.environ)
-    enter_worker = partial(_enter_worker, HandoffQueue.make())
-    status = Shell(settings, read_settings, enter_worker, inherited, notifier).run()
+    if not succession.is_heir:
+        succession.inherited = _inherited(loaded.origins["bind"])
+        succession.notifier = Notifier.from_environ(os.environ)
+    queue = HandoffQueue.adopt(*succession.queue) if succession.queue else HandoffQueue.make()
+    succession.queue = None if queue is None else queue.fds()
+    enter_worker = partial(_enter_worker, queue)
+    status = Shell(settings, read_settings, enter_worker, succession).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True

@@ -39,10 +39,12 @@ def open_generation(
     settings: Settings,
     inherited: Sequence[FdAddress],
     current: Generation | None,
+    adopted: Sequence[Listener] = (),
 ) -> Generation:
     """Open logs and sockets, or take over those that ``current`` has open.
 
-    ``inherited`` sockets take the place of `bind`. Raises ForkserveError, with nothing left open
+    ``inherited`` sockets take the place of `bind`; ``adopted`` are those of a master before this
+    one. Raises ForkserveError, with nothing left open
     that was not open before.
     """
     tls = load_tls(settings)
@@ -53,7 +55,7 @@ def open_generation(
         if settings.access_logfile is not None:
             access_file = _log_file(settings, settings.access_logfile, 1, current, opened)
         listeners = open_listeners(
-            inherited or settings.bind, settings.backlog, current.listeners if current else ()
+            inherited or settings.bind, settings.backlog, current.listeners if current else adopted
         )
         opened.pop_all()
     return Generation(number, settings, listeners, error_file, access_file, tls, unfit)

@@ -10,7 +10,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
@@ -18,11 +18,10 @@ from forkserve.master.generation import Generation, close_unshared, log_owner, o
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Seat, fork_worker
 from forkserve.master.story import Action, Event, Plan
+from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.watch import CallWatch
-from forkserve.net.address import FdAddress
 from forkserve.net.listeners import clipped_backlog
-from forkserve.net.systemd import Notifier
 from forkserve.ops.logs import LEVELS, error_log
 from forkserve.ops.scoreboard import Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
@@ -50,18 +49,15 @@ class Shell:
         settings: Settings,
         read_settings: Callable[[], Settings],
         enter_worker: Callable[[Seat], int],
-        inherited: Sequence[FdAddress],
-        notifier: Notifier,
+        succession: Succession,
     ) -> None:
-        """``read_settings`` reads them anew for a reload, and raises ForkserveError.
-
-        ``inherited`` are sockets handed in by the service manager; they take the place of `bind`.
-        """
+        """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
         self._settings = settings
         self._read_settings = read_settings
         self._enter_worker = enter_worker
-        self._inherited = inherited
-        self._notifier = notifier
+        self._succession = succession
+        self._inherited = succession.inherited
+        self._notifier = succession.notifier
         self._supervisor = Supervisor(plan_of(settings))
         self._scoreboard = Scoreboard(ROWS)
         self._signals = SignalQueue()
@@ -81,24 +77,32 @@ class Shell:
     def run(self) -> int:
         """Bind, serve until told to stop, and return the exit status. Raises ForkserveError."""
         if self._settings.pid is not None:
-            self._pid_file = PidFile(self._settings.pid)
+            self._pid_file = PidFile(self._succession.pid_path(self._settings.pid))
             self._pid_file.acquire()
         try:
-            generation = open_generation(1, self._settings, self._inherited, None)
+            generation = open_generation(
+                1, self._settings, self._inherited, None, self._succession.listeners
+            )
             self._take_up(generation)
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
             self._signals.listen(_signals_to_hear())
             unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
+            self._succession.begin(
+                self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
+                lambda: self._generations[self._current],
+            )  # fmt: skip
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()
             gc.freeze()
             self._feed(story.Started())
-            while self._exit_status is None:
+            while self._exit_status is None or self._succession.holds():
                 self._wait()
         finally:
             if self._pid_file is not None:
                 self._pid_file.release()
+        if self._exit_status:
+            self._succession.fail()
         self._log.info("stopped")
         return self._exit_status
 
@@ -114,7 +118,9 @@ class Shell:
     def _wait(self) -> None:
         """Wait for the next thing to happen, and hand it on."""
         deadline = self._supervisor.next_deadline()
-        due = min(self._watch.next_look, _NEVER if deadline is None else deadline)
+        due = min(
+            self._watch.next_look, self._succession.due, _NEVER if deadline is None else deadline
+        )
         timeout = max(0.0, due - time.monotonic())
         ready = self._epoll.poll(None if due == _NEVER else timeout)
         # Since it was awake before: a process can be stopped at work too, not only while it waits.
@@ -123,15 +129,17 @@ class Shell:
         late = woke - max(due, before)
         if late > _OVERSLEPT:
             self._watch.forgive(self._timeouts(), late, woke)
+            self._succession.forgive(late)
             self._feed(story.Overslept(late))
         for fd, _ in ready:
             if fd in self._by_fd:
                 self._converse(self._by_fd[fd])
+        self._succession.look()
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
             else:
-                self._feed(story.SignalCame(number))
+                self._succession.take_signal(number)
         if woke >= self._watch.next_look:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._timeouts(), woke):
@@ -156,6 +164,7 @@ class Shell:
             if message is Message.READY:
                 self._feed(story.Ready(serial))
             elif message is Message.FAILED:
+                self._succession.failure = text
                 self._feed(story.BootFailed(serial, text))
             elif message in (Message.DUE, Message.STUCK):
                 self._feed(story.Due(serial))
@@ -184,6 +193,7 @@ class Shell:
                 return
             serial = self._by_pid.pop(pid, None)
             if serial is None:
+                self._succession.child_ended(pid, status)
                 continue
             channel = self._channels[serial]
             if channel.fileno() in self._by_fd:
@@ -260,6 +270,7 @@ class Shell:
         """In a forked child of generation ``own``: give up what is the master's alone, and the
         sockets of another generation, or they would stay open when that one ends."""
         reset(SIGNALS)
+        self._succession.let_go()
         del self._generations[own.number]
         for other in self._generations.values():
             close_unshared(other, [own])

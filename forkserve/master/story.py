@@ -116,6 +116,12 @@ class SettingsRefused(NamedTuple):
     reason: str
 
 
+class Succeeded(NamedTuple):
+    """Another master has taken this one's place: finish what was begun, and end."""
+
+    pid: int
+
+
 class Overslept(NamedTuple):
     """The master itself did not run for so long (stopped, suspended): nobody is to blame."""
 
@@ -128,7 +134,7 @@ class Tick(NamedTuple):
 
 Event = (
     Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Leaving | Exited
-    | CallOverdue | SettingsLoaded | SettingsRefused | Overslept | Tick
+    | CallOverdue | SettingsLoaded | SettingsRefused | Succeeded | Overslept | Tick
 )  # fmt: skip
 
 

@@ -87,6 +87,9 @@ class Supervisor(Orders):
                 self._on_settings(plan, now)
             case story.SettingsRefused(reason=reason):
                 self._refuse_reload(reason)
+            case story.Succeeded(pid=pid):
+                why = f"USR2: process {pid} serves now, and this one ends"
+                self._stop(now, Message.RETIRE, why)
             case story.Overslept(seconds=seconds):
                 self.roster.forgive(seconds)
             case story.Tick():
@@ -117,7 +120,7 @@ class Supervisor(Orders):
         if number in (signal.SIGINT, signal.SIGQUIT) or (number == signal.SIGTERM and stopping):
             self._quit(number.name.removeprefix("SIG"), now)
         elif number == signal.SIGTERM:
-            self._stop(now)
+            self._stop(now, Message.STOP, "TERM: stopping")
         elif stopping:
             return
         elif number == signal.SIGHUP:
@@ -128,8 +131,6 @@ class Supervisor(Orders):
             self._do(story.ReopenLogs())
             for worker in self.roster:
                 self._do(story.Tell(worker.serial, Message.REOPEN))
-        elif number == signal.SIGUSR2:
-            self._log("warning", wording.NO_UPGRADE)
         elif number == signal.SIGTTIN:
             self._want(min(self.wanted + 1, MOST_WORKERS), "TTIN")
         elif number == signal.SIGTTOU:
@@ -144,16 +145,16 @@ class Supervisor(Orders):
             self._log("info", f"{why}: from {self.wanted} to {wording.workers(count)}{more}")
             self.wanted = count
 
-    def _stop(self, now: float) -> None:
+    def _stop(self, now: float, message: Message, why: str) -> None:
         serving = self.roster.in_phase(Phase.SERVING)
         self._begin_to_stop(Life.STOPPING)
-        self._log("info", wording.stopping(len(serving), self.plan.graceful_timeout))
+        self._log("info", wording.stopping(why, len(serving), self.plan.graceful_timeout))
         for worker in self.roster.in_phase(Phase.BOOTING):
             self._kill(worker)
         for worker in self.roster.in_phase(Phase.RETIRING):
-            self._do(story.Tell(worker.serial, Message.STOP))
+            self._do(story.Tell(worker.serial, message))
         for worker in serving:
-            self._retire(worker, Message.STOP, now)
+            self._retire(worker, message, now)
 
     def _quit(self, name: str, now: float) -> None:
         again = self.life is Life.QUITTING

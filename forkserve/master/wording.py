@@ -4,7 +4,6 @@ from forkserve.master.roster import Worker
 from forkserve.master.story import CallOverdue, Exited
 
 NOBODY_BOOTED = "no worker could boot, so there is nothing to serve: exiting"
-NO_UPGRADE = "USR2: there is no upgrade in place, nothing happens; HUP reloads"
 NO_ROOM = "So many workers of earlier reloads still finish their requests"
 BOOT_DEADLINE = (
     "It did not become ready within `boot_timeout`, and was killed; its stack, above, says where "
@@ -59,6 +58,6 @@ def refused(generation: int, reason: str) -> str:
     )
 
 
-def stopping(count: int, seconds: float) -> str:
+def stopping(why: str, count: int, seconds: float) -> str:
     """A graceful stop begins."""
-    return f"TERM: stopping, {workers(count)} may finish requests for {seconds:g} s"
+    return f"{why}, {workers(count)} may finish requests for {seconds:g} s"

@@ -58,6 +58,15 @@ class Listener:
         if not isinstance(self.address, FdAddress):
             self.socket.listen(backlog)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether a file was made for it, which is to be removed with it."""
+        return self._file is not None
+
+    def leave_file(self) -> None:
+        """Somebody else goes on listening there: ``unlink`` is to do nothing."""
+        self._file = None
+
     def close(self) -> None:
         """Close this process's descriptor. The socket lives on in the other processes."""
         self.socket.close()
@@ -98,6 +107,19 @@ def open_listeners(
             listener.close()
         raise
     return result
+
+
+def adopt_listener(address: Address, fd: int, has_file: bool) -> Listener:
+    """Take over a listener of the master before this one, at the same descriptor.
+
+    ``has_file``: that of a unix socket is ours from now on. Raises ListenError.
+    """
+    listener = _adopt(FdAddress(fd))
+    file = None
+    if has_file:
+        with contextlib.suppress(OSError):
+            file = os.lstat(listener.name[0])
+    return Listener(address, listener.socket, file)
 
 
 def clipped_backlog(backlog: int) -> int | None:

@@ -27,11 +27,17 @@ def take_listen_fds(environ: MutableMapping[str, str], pid: int) -> list[FdAddre
 
 
 class Notifier:
-    """Tells the service manager what state the service is in, or nobody if nobody asked."""
+    """Tells the service manager what state the service is in, or nobody if nobody asked.
+
+    ``path`` is that of NOTIFY_SOCKET; while ``muted``, nothing is said: the service manager listens
+    to one process only.
+    """
 
     def __init__(self, path: str) -> None:
         # A leading "@" stands for the NUL of the abstract name space.
         self._path = "\0" + path[1:] if path.startswith("@") else path
+        self.path = path
+        self.muted = False
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> "Notifier":
@@ -40,7 +46,7 @@ class Notifier:
 
     def notify(self, *assignments: str) -> None:
         """Send lines like "READY=1". A service manager that does not listen is not an error."""
-        if not self._path:
+        if not self._path or self.muted:
             return
         with (
             contextlib.suppress(OSError),

@@ -1,4 +1,5 @@
-"""The channel between the master and one worker: a SOCK_SEQPACKET pair of typed messages.
+"""The channel between the master and one worker, or the master that succeeds it: a SOCK_SEQPACKET
+pair of typed messages.
 
 Made by the master before the fork; each side keeps one end. The kernel keeps messages apart, and
 tells each side when the other is gone.
@@ -12,7 +13,7 @@ _LARGEST = 65536  # of a message; a traceback that is longer is cut
 
 
 class Message(Enum):
-    """What is said on a channel. Only FAILED and STUCK carry a text."""
+    """What is said on a channel. FAILED and STUCK carry a text, and READY of a new master."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted
@@ -25,6 +26,8 @@ class Message(Enum):
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
     QUIT = b"quit"  # leave now
     REOPEN = b"reopen"  # open the log files anew
+    # old master to new, which says READY, FAILED and QUIT
+    YOURS = b"yours"  # the service is yours: the pid file, and to speak for it
 
 
 class Channel:

@@ -17,6 +17,7 @@ class PidFile:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self._fd = -1
+        self._succeeded = False
 
     def acquire(self) -> None:
         """Create or take over the file. Raises PidFileError; another server is not disturbed."""
@@ -57,11 +58,20 @@ class PidFile:
         except FileNotFoundError:
             return False
 
+    def move_to(self, path: str) -> None:
+        """Take the place of the file at ``path``, in one step. Raises OSError."""
+        os.rename(self.path, path)
+        self.path = path
+
+    def leave_to_successor(self) -> None:
+        """Another process puts its file in the place of this one: do not remove it any more."""
+        self._succeeded = True
+
     def release(self) -> None:
         """Remove the file, if it is still ours, and give up the lock."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
-                if self._is_at_path(self._fd):
+                if not self._succeeded and self._is_at_path(self._fd):
                     os.unlink(self.path)
             self.close()
 

@@ -149,11 +149,3 @@ def test_idle_connections_of_the_old_generation_go_on_with_the_new_one(start: St
             response = client.response()
             assert response.content == b"2"  # type: ignore[attr-defined]
             assert response.getheader("Connection") is None
-
-
-def test_usr2_is_answered_in_the_log(start: Start) -> None:
-    server = start("plain")
-    before = server.workers()
-    server.signal("USR2")
-    server.wait_for("USR2: there is no upgrade in place, nothing happens; HUP reloads")
-    assert (server.workers(), server.get()) == (before, (200, b"hello"))

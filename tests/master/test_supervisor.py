@@ -905,8 +905,18 @@ def test_usr1_reopens_the_logs_of_all() -> None:
     assert [item.message for item in of(story.Tell, actions)] == [Message.REOPEN] * 3
 
 
-def test_usr2_is_logged_and_nothing_happens() -> None:
-    assert World().signal("USR2") == [story.Log("warning", wording.NO_UPGRADE)]
+def test_a_successor_that_serves_lets_all_retire() -> None:
+    world = World()
+    booting = world.workers(Phase.SERVING)[0]
+    world.exit(booting, "SIGKILL", after=5.0)
+    actions = world.tell(story.Succeeded(99))
+    assert [item.message for item in of(story.Tell, actions)] == [Message.RETIRE] * 2
+    assert len(of(story.Kill, actions)) == 1  # the one that boots
+    assert "process 99 serves now" in of(story.Log, actions)[0].text
+    assert world.signal("HUP") == []
+    for worker in world.workers(Phase.RETIRING, Phase.BOOTING):
+        actions = world.exit(worker)
+    assert of(story.Exit, actions) == [story.Exit(0)]
 
 
 def test_words_from_the_dead_are_ignored() -> None:

@@ -14,6 +14,7 @@ import setproctitle
 from forkserve.errors import PidFileError, PrivilegeError
 from forkserve.proc import cpus, crash, descriptors, privileges, signals, title
 from forkserve.proc.channel import Channel, Message
+from forkserve.proc.command import Command, command_of, names_interpreter
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.pidfile import PidFile
 from tests.command.harness import wait_for_death
@@ -468,3 +469,78 @@ def test_a_signal_that_comes_while_a_child_is_forked_ends_it() -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# ---- the command
+
+
+def test_the_command_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    cases = [
+        (["/v/bin/python", "/v/bin/forkserve", "app"], True, "/v/bin/forkserve", 1),
+        (["/v/bin/python", "/v/bin/forkserve", "app"], False, "/v/bin/python", 0),
+        (["python", "-m", "forkserve", "app"], False, "/found/python", 0),
+        (["./python", "-O", "-m", "forkserve", "app"], False, "./python", 0),
+    ]
+    for argv, is_script, program, first in cases:
+        command = command_of(argv, "/found/python", {}, is_script)
+        assert command == Command(program, tuple(argv[first:]), here)
+
+
+def test_the_directory_keeps_its_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    monkeypatch.chdir(link)
+    for name, expected in [(str(link), link), ("/", real), ("link", real), ("/nowhere", real)]:
+        command = command_of(["python"], "python", {"PWD": name}, False)
+        assert command.directory == str(expected)
+    real.rmdir()
+    command = command_of(["python"], "python", {"PWD": str(link)}, False)
+    with pytest.raises(FileNotFoundError):
+        command.execute({})
+
+
+def test_which_scripts_name_their_interpreter(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    for text, mode, expected in [
+        ("#!/v/bin/python\n", 0o755, True),
+        ("#!/usr/bin/env /v/bin/python\n", 0o755, True),
+        ("#!/bin/sh\n'''exec' /v/bin/python \"$0\" \"$@\"\n", 0o755, True),
+        ("#!/usr/bin/python3\n", 0o755, False),
+        ("#!/v/bin/python\n", 0o644, False),
+        ("import sys  # /v/bin/python\n", 0o755, False),
+    ]:
+        script.write_text(text)
+        script.chmod(mode)
+        assert names_interpreter(["/v/bin/python", str(script)]) is expected, text
+    assert not names_interpreter(["/v/bin/python", "-m", "forkserve"])
+    assert not names_interpreter(["/v/bin/python", str(tmp_path / "gone")])
+    assert not names_interpreter(["/v/bin/python"])
+
+
+# ---- the pid file of a master that takes another's place
+
+
+def test_a_pid_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    old, new = PidFile(str(tmp_path / "pid")), PidFile(str(tmp_path / "pid.2"))
+    old.acquire()
+    new.acquire()
+    inode = os.stat(new.path).st_ino
+    new.move_to(old.path)
+    assert os.listdir(tmp_path) == ["pid"]
+    old.release()
+    assert os.stat(new.path).st_ino == inode
+    with pytest.raises(PidFileError, match="another forkserve"):
+        PidFile(new.path).acquire()
+    new.release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_pid_file_that_is_left_to_a_successor_stays(tmp_path: Path) -> None:
+    file = PidFile(str(tmp_path / "pid"))
+    file.acquire()
+    file.leave_to_successor()
+    file.release()
+    assert os.listdir(tmp_path) == ["pid"]

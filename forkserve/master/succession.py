@@ -1,0 +1,356 @@
+"""From one master to the next: starts it, adopts what it hands down, and says whose turn it is.
+
+One object serves both sides, since the successor of today is the predecessor of tomorrow. What to
+do about a successor is ``upgrade``'s decision; this performs it.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+
+from forkserve.errors import ForkserveError, PidFileError
+from forkserve.master import story, upgrade
+from forkserve.master.generation import Generation
+from forkserve.master.roster import Phase
+from forkserve.master.story import Life, Reload
+from forkserve.master.supervisor import Supervisor
+from forkserve.master.upgrade import Bequest, Upgrade
+from forkserve.net.address import FdAddress, parse_address
+from forkserve.net.listeners import Listener, adopt_listener
+from forkserve.net.systemd import Notifier
+from forkserve.proc import signals
+from forkserve.proc.channel import Channel, Message
+from forkserve.proc.command import Command
+from forkserve.proc.pidfile import PidFile
+from forkserve.proc.signals import describe_status
+
+_NEVER = float("inf")
+
+# Of the pid file of a new master, as long as the old one is in charge.
+_SECOND = ".2"
+
+
+class Succession:
+    """The master's place in a line of masters. Used by its only thread.
+
+    ``listeners``  what was adopted
+    ``inherited``  the sockets from the service manager, which take the place of `bind`
+    ``queue``      both ends of the hand-off queue, to hand on
+    ``failure``    why a worker could not boot
+    """
+
+    def __init__(self, command: Command) -> None:
+        """``command``: what to start for an upgrade."""
+        self._command = command
+        self.notifier = Notifier("")
+        self.inherited: Sequence[FdAddress] = ()
+        self.listeners: list[Listener] = []
+        self.queue: tuple[int, int] | None = None
+        self.failure = ""
+        self._upgrade = Upgrade()
+        self._bequest: Bequest | None = None
+        self._before: Channel | None = None  # to the master before this one
+        self._after: Channel | None = None  # to the one after it
+        self._in_charge = True
+        self._said_ready = False
+        self._end_by = _NEVER  # when the master before this one is not waited for any longer
+
+    # ---- the successor: before it runs
+
+    @property
+    def is_heir(self) -> bool:
+        """Whether there was a master before this one."""
+        return self._bequest is not None
+
+    def adopt_from(self, environ: MutableMapping[str, str]) -> None:
+        """Be the successor, if it says so. Raises ForkserveError."""
+        bequest = upgrade.take_bequest(environ)
+        if bequest is None:
+            return
+        for fd in bequest.descriptors():
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:
+                raise ForkserveError(
+                    f"{upgrade.VARIABLE} names descriptors that are closed"
+                ) from None
+        self._before = Channel(socket.socket(fileno=bequest.channel))
+        self._bequest = bequest
+        self._in_charge = False
+        self.notifier = Notifier(bequest.notify)
+        self.notifier.muted = True
+        self.inherited = [FdAddress(fd) for fd in bequest.activated]
+        self.queue = bequest.queue
+        self.listeners = [
+            adopt_listener(parse_address(address), fd, has_file)
+            for fd, address, has_file in bequest.listeners
+        ]
+
+    def pid_path(self, path: str) -> str:
+        """Where to write the pid file that is to be at ``path``."""
+        path = os.path.abspath(path)
+        held = self._bequest is not None and self._bequest.pid_file == path
+        return path + _SECOND if held else path
+
+    def fail(self, reason: str = "") -> None:
+        """This process cannot take the place of the one before it, if there is one."""
+        if self._before is not None and not self._said_ready:
+            known = reason or self.failure or "no worker could boot, and the lines above say why"
+            self._before.send(Message.FAILED, known.splitlines()[0])
+
+    # ---- both, while they run
+
+    def begin(
+        self,
+        epoll: select.epoll,
+        supervisor: Supervisor,
+        feed: Callable[[story.Event], None],
+        perform: Callable[[story.Action], None],
+        pid_file: PidFile | None,
+        current: Callable[[], Generation],
+    ) -> None:
+        """``current`` gives the generation in force."""
+        self._epoll = epoll
+        self._supervisor = supervisor
+        self._feed = feed
+        self._perform = perform
+        self._pid_file = pid_file
+        self._current = current
+        if self._before is not None:
+            epoll.register(self._before.fileno(), select.EPOLLIN)
+
+    @property
+    def due(self) -> float:
+        """When ``look`` must be called at the latest."""
+        deadline = self._upgrade.deadline
+        return min(self._end_by, _NEVER if deadline is None else deadline)
+
+    def holds(self) -> bool:
+        """Whether this process, whose own work is done, has another to wait for."""
+        if self._upgrade.alive:
+            return True
+        if self._before is None or not self._in_charge:
+            return False
+        if self._end_by == _NEVER:
+            self._end_by = time.monotonic() + self._current().settings.graceful_timeout
+        return time.monotonic() < self._end_by
+
+    def take_signal(self, number: signal.Signals) -> None:
+        """A signal came: decide, or let the supervisor."""
+        if self._before is not None and self._in_charge:
+            again = number == signal.SIGTERM and self._supervisor.life is Life.STOPPING
+            if again or number in (signal.SIGINT, signal.SIGQUIT):
+                self._before.send(Message.QUIT)
+        self._tell(story.SignalCame(number))
+
+    def look(self) -> None:
+        """Hear what the neighbours say, and see to the time."""
+        if self._before is not None:
+            self._hear_predecessor(self._before)
+        if self._after is not None:
+            self._hear_successor(self._after)
+        self._tell(story.Tick())
+
+    def forgive(self, seconds: float) -> None:
+        """This process did not run for so long."""
+        self._upgrade.forgive(seconds)
+
+    def child_ended(self, pid: int, status: int) -> None:
+        """A child was collected that is no worker."""
+        if pid == self._upgrade.pid:
+            if self._after is not None:
+                self._hear_successor(self._after)  # its last words
+            self._close_after()
+            self._tell(upgrade.Gone(describe_status(status)))
+
+    def let_go(self) -> None:
+        """In a forked child: close what is the master's alone."""
+        for channel in (self._before, self._after):
+            if channel is not None:
+                channel.close()
+        for listener in self.listeners:
+            if listener not in self._current().listeners:
+                listener.close()
+
+    # ---- the old one
+
+    def _tell(self, event: upgrade.Event) -> None:
+        settings = self._current().settings
+        actions = self._upgrade.handle(
+            event,
+            time.monotonic(),
+            obstacle=self._obstacle(),
+            boot_timeout=settings.boot_timeout,
+            graceful_timeout=settings.graceful_timeout,
+        )
+        for action in actions:
+            self._do(action)
+
+    def _obstacle(self) -> str:
+        """Why there can be no upgrade now, "" if there can."""
+        if os.getpid() == 1:
+            return upgrade.IS_PROCESS_1
+        if self._supervisor.life is Life.STARTING:
+            return "this process does not serve yet. Send USR2 again when it does"
+        if self._supervisor.life is not Life.UP:
+            return "this process is stopping"
+        if self._supervisor.reload is not Reload.NONE:
+            return "a reload is under way. Send USR2 again when that is done"
+        if self._before is not None:
+            return "the process before this one has not ended yet. Send USR2 again when it has"
+        return ""
+
+    def _do(self, action: upgrade.Action) -> None:
+        match action:
+            case story.Log():
+                self._perform(action)
+            case upgrade.Pass(signal=number):
+                self._feed(story.SignalCame(number))
+            case upgrade.Send(signal=number):
+                os.kill(self._upgrade.pid, number)
+            case upgrade.Launch():
+                self._launch()
+            case upgrade.HandOver():
+                self._hand_over()
+            case upgrade.CleanUp():
+                self._clean_up()
+            case upgrade.HeedReload():
+                pass
+
+    def _launch(self) -> None:
+        """Fork, and become the successor there."""
+        ours, theirs = Channel.pair()
+        master = os.getpid()
+        bequest = Bequest(
+            master=master,
+            channel=theirs.fileno(),
+            listeners=tuple(
+                (listener.socket.fileno(), str(listener.address), listener.has_file)
+                for listener in self._current().listeners
+                if listener.is_reachable()
+            ),
+            activated=tuple(address.fd for address in self.inherited),
+            queue=self.queue,
+            pid_file="" if self._pid_file is None else self._pid_file.path,
+            notify=self.notifier.path,
+        )
+        # Blocked until the successor has handlers of its own, through the exec.
+        with signals.blocked():
+            try:
+                pid = os.fork()
+            except OSError as error:
+                ours.close()
+                theirs.close()
+                self._tell(upgrade.LaunchFailed(f"It could not be forked: {error.strerror}"))
+                return
+            if pid == 0:
+                _become(self._command, {**os.environ, upgrade.VARIABLE: bequest.encode()},
+                        bequest.descriptors(), theirs)  # fmt: skip
+        theirs.close()
+        self._after = ours
+        self._epoll.register(ours.fileno(), select.EPOLLIN)
+        self._tell(upgrade.Launched(pid))
+
+    def _hear_successor(self, channel: Channel) -> None:
+        messages = channel.receive()
+        if messages is None:
+            self._close_after()  # SIGCHLD tells how it ended
+            return
+        for message, text in messages:
+            if message is Message.READY:
+                if text and self._pid_file is not None:
+                    self._pid_file.leave_to_successor()
+                self._tell(upgrade.SaidReady())
+            elif message is Message.FAILED:
+                self._tell(upgrade.SaidFailed(text))
+            elif message is Message.QUIT:
+                self._feed(story.SignalCame(signal.SIGQUIT))
+
+    def _close_after(self) -> None:
+        if self._after is not None:
+            self._epoll.unregister(self._after.fileno())
+            self._after.close()
+            self._after = None
+
+    def _hand_over(self) -> None:
+        """The order matters: who speaks for the service is known before the successor speaks."""
+        assert self._after is not None
+        pid = self._upgrade.pid
+        for listener in self._current().listeners:
+            listener.leave_file()
+        self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
+        self.notifier.muted = True
+        self._after.send(Message.YOURS)
+        self._feed(story.Succeeded(pid))
+
+    def _clean_up(self) -> None:
+        """A successor that was killed has left its pid file."""
+        if self._pid_file is not None and os.path.exists(self._pid_file.path + _SECOND):
+            with contextlib.suppress(PidFileError):
+                left = PidFile(self._pid_file.path + _SECOND)
+                left.acquire()
+                left.release()
+
+    # ---- the new one
+
+    def _hear_predecessor(self, channel: Channel) -> None:
+        assert self._bequest is not None
+        messages = channel.receive()
+        for message, _ in messages or ():
+            if message is Message.YOURS:
+                self._take_charge("takes the place of")
+        if messages is None:
+            self._epoll.unregister(channel.fileno())
+            channel.close()
+            self._before = None
+            if not self._in_charge:
+                self._take_charge("goes on without")
+            text = f"USR2: process {self._bequest.master} has ended, the upgrade is done"
+            self._perform(story.Log("info", text))
+        elif not self._said_ready and self._is_ready():
+            self._said_ready = True
+            renames = self._pid_file is not None and self._pid_file.path.endswith(_SECOND)
+            channel.send(Message.READY, "pid file" if renames else "")
+
+    def _is_ready(self) -> bool:
+        """Whether each worker that is wanted serves."""
+        serving = len(self._supervisor.roster.in_phase(Phase.SERVING))
+        return self._supervisor.life is Life.UP and serving >= self._supervisor.wanted
+
+    def _take_charge(self, how: str) -> None:
+        assert self._bequest is not None
+        self._in_charge = True
+        self._perform(story.Log("info", f"USR2: this process {how} process {self._bequest.master}"))
+        if self._pid_file is not None and self._pid_file.path == self._bequest.pid_file + _SECOND:
+            try:
+                self._pid_file.move_to(self._bequest.pid_file)
+            except OSError as error:
+                text = f"cannot move the pid file to {self._bequest.pid_file}: {error.strerror}"
+                self._perform(story.Log("error", text))
+        used = self._current().listeners
+        for listener in self.listeners:
+            if listener not in used:
+                listener.unlink()
+                listener.close()
+        self.listeners = []
+        self.notifier.muted = False
+        self.notifier.notify("STATUS=serving, upgraded")
+
+
+def _become(
+    command: Command, environ: dict[str, str], descriptors: list[int], channel: Channel
+) -> None:
+    """In the forked child: run the command. Does not return."""
+    try:
+        for fd in descriptors:
+            os.set_inheritable(fd, True)
+        command.execute(environ)
+    except OSError as error:
+        what = error.filename or command.program
+        channel.send(Message.FAILED, f"{what}: {error.strerror}")
+    finally:
+        os._exit(1)

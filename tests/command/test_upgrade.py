@@ -1,0 +1,397 @@
+"""USR2: a new master takes the place of the old one, or the old one has not noticed."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command.harness import (
+    COMMAND,
+    PLAIN,
+    Server,
+    children,
+    descriptors,
+    unix_client,
+    wait_for_death,
+)
+from tests.command.load import Load
+
+Start = Callable[..., Server]
+
+REFUSED = "USR2: upgrade refused"
+
+
+class Line:
+    """A server, and the masters that follow it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.pid = server.pid
+        self.upgrades = 0
+
+    def usr2(self) -> int:
+        """Ask for an upgrade, and return the pid of the new master."""
+        boots = r"USR2: process (\d+) boots beside this one"
+        count = sum(bool(re.search(boots, line)) for line in self.server.lines)
+        os.kill(self.pid, signal.SIGUSR2)
+        return int(self.server.wait_for(boots, count=count + 1)[count][1])
+
+    def upgrade(self) -> int:
+        """Have it succeeded, and return the pid of the master that serves then."""
+        old, new = self.pid, self.usr2()
+        self.server.wait_for(f"USR2: this process takes the place of process {old}$")
+        self.server.wait_for(f"USR2: process {old} has ended, the upgrade is done")
+        self.pid = new
+        assert wait_for_death(old)
+        return new
+
+    def end(self, name: str = "TERM") -> None:
+        os.kill(self.pid, getattr(signal, f"SIG{name}"))
+        assert wait_for_death(self.pid)
+
+
+@pytest.fixture
+def line(start: Start) -> Iterator[Callable[..., Line]]:
+    """``line("app", ...)`` is a server that is stopped in the end, whoever is the master then."""
+    lines: list[Line] = []
+
+    def starter(*arguments: str, **options: object) -> Line:
+        lines.append(Line(start(*arguments, **options)))
+        return lines[-1]
+
+    yield starter
+    for one in lines:
+        workers = children(one.pid)
+        if not wait_for_death(one.pid, 0):
+            one.end("QUIT")
+        assert all(wait_for_death(pid, 5.0) for pid in workers), "workers outlived their master"
+
+
+Begin = Callable[..., Line]
+
+
+def test_an_upgrade_under_load_loses_nothing(line: Begin, app: Path) -> None:
+    pid_file = app / "pid"
+    one = line("-w", "2", "-p", str(pid_file), "shop", cwd=app)
+    first = one.pid
+    with Load(one.server.port, "/hello") as load:
+        for _ in range(3):
+            load.wait_for(50)
+            assert pid_file.read_text() == f"{one.pid}\n"
+            one.upgrade()
+        load.wait_for(50)
+        outcomes = load.stop()
+    assert {key for key in outcomes if key != 200} <= {"closed"}, outcomes
+    assert pid_file.read_text() == f"{one.pid}\n"
+    assert one.server.process.wait(30) == 0  # the first one
+    assert one.pid != first
+    assert len(children(one.pid)) == 2
+    assert not (app / "pid.2").exists()
+    one.end()
+    assert not pid_file.exists()
+
+
+def test_many_upgrades_leak_no_descriptor(line: Begin) -> None:
+    one = line("-w", "2", "plain")
+    one.server.wait_for("is ready", count=2)
+    before = descriptors(one.pid)
+    for _ in range(int(os.environ.get("FORKSERVE_UPGRADES", "3"))):
+        one.upgrade()
+    assert descriptors(one.pid) == before
+
+
+def test_a_running_request_is_answered_by_the_old_one(line: Begin, gate: Path) -> None:
+    one = line("plain")
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("is ready")
+        new = one.usr2()
+        one.server.wait_for(f"process {new} serves now, and this one ends")
+        assert one.server.get("/pid")[1] in [str(pid).encode() for pid in children(new)]
+        assert not wait_for_death(old, 0)
+        gate.open("w").close()
+        assert client.response().status == 200
+    one.pid = new
+    assert wait_for_death(old)
+
+
+@pytest.mark.parametrize("pid_file", [True, False])
+def test_new_code_and_new_settings(line: Begin, app: Path, pid_file: bool) -> None:
+    extra = f'pid = "{app / "pid"}"\n' if pid_file else ""
+    (app / "f.toml").write_text(f'app = "shop"\n{extra}')
+    one = line("-c", str(app / "f.toml"), cwd=app)
+    (app / "shop.py").write_text(PLAIN.replace('b"hello"', 'b"new"'))
+    extra = "" if pid_file else f'pid = "{app / "pid"}"\n'
+    (app / "f.toml").write_text(f'app = "shop"\nworkers = 2\n{extra}')
+    one.upgrade()
+    assert one.server.get() == (200, b"new")
+    assert len(children(one.pid)) == 2
+    assert (app / "pid").exists() == (not pid_file)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ('(app / "shop.py").write_text("import nonsense")', "nonsense"),
+        ('(app / "shop.py").write_text("raise SystemExit(7)")', "SystemExit"),
+        ('(app / "f.toml").write_text("wrokers = 3")', "wrokers"),
+        ('(app / "f.toml").write_text("app = ")', "this is not TOML"),
+        ('(app / "f.toml").write_text("app = \\"shop\\"\\nbind = \\"192.0.2.1:1\\"")', "no interface"),
+        ('(app / "shop.py").write_text("import time; time.sleep(100)")', "boot_timeout"),
+        ('shutil.rmtree(app / "place")', "place: No such file or directory"),
+        ('(app / "place" / "forkserve").unlink()', "forkserve: No such file or directory"),
+        ('(app / "place" / "forkserve").write_text("#!/bin/sh\\nexit 9\\n")', "exit status 9"),
+        ('(app / "place" / "forkserve").write_text("#!/bin/sh\\nkill -9 $$\\n")', "SIGKILL"),
+    ],
+)  # fmt: skip
+def test_a_broken_new_one_leaves_the_old_one_as_it_was(
+    line: Begin, app: Path, monkeypatch: pytest.MonkeyPatch, change: str, reason: str
+) -> None:
+    place, config = app / "place", app / "f.toml"
+    place.mkdir()
+    shutil.copy(COMMAND, place)
+    settings = f'app = "shop"\npythonpath = ["{app}"]\n'
+    if reason == "boot_timeout":
+        settings += "boot_timeout = 1\n"
+    config.write_text(settings)
+    monkeypatch.setattr("tests.command.harness.COMMAND", str(place / "forkserve"))
+    one = line(
+        "-c", str(config), "-p", str(app / "pid"), cwd=place,
+        bind=None, env={"PWD": str(place), "PORT": "0"},
+        errors=(REFUSED, "could not boot", "no worker could boot"),
+    )  # fmt: skip
+    workers, inode = one.server.workers(), (app / "pid").stat().st_ino
+    exec(change)
+    new = one.usr2()
+    found = one.server.wait_for(REFUSED)
+    assert reason in found[0].string + ("" if reason != "boot_timeout" else one.server.log)
+    assert wait_for_death(new)
+    assert (one.server.workers(), one.server.get()) == (workers, (200, b"hello"))
+    assert ((app / "pid").stat().st_ino, (app / "pid").read_text()) == (inode, f"{one.pid}\n")
+    assert not (app / "pid.2").exists()
+    assert len(one.server.wait_for(REFUSED)) == 1
+
+
+@pytest.fixture
+def slow(line: Begin, app: Path, gate: Path) -> Line:
+    """A server whose next boot takes until somebody writes to ``gate``."""
+    one = line(
+        "-p",
+        str(app / "pid"),
+        "-w",
+        "2",
+        "shop",
+        cwd=app,
+        errors=(REFUSED, "no worker could boot", "could not boot"),
+    )
+    one.server.wait_for("is ready", count=2)
+    boot = (
+        f"import sys\nprint('booting', file=sys.stderr, flush=True)\nopen({str(gate)!r}).close()\n"
+    )
+    (app / "shop.py").write_text(boot + PLAIN)
+    return one
+
+
+def test_what_is_refused_meanwhile(slow: Line, gate: Path) -> None:
+    server, before = slow.server, slow.server.workers()
+    new = slow.usr2()
+    slow.server.wait_for("^booting", count=2)
+    assert server.workers() == sorted([*before, new])
+    server.signal("USR2")
+    server.wait_for(f"USR2: ignored, because an upgrade is under way already, by process {new}")
+    server.signal("HUP")
+    server.wait_for(f"HUP: refused, because an upgrade .process {new}. is under way")
+    server.signal("TTIN")
+    server.wait_for("TTIN: from 2 to 3 workers")
+    with gate.open("w"):
+        slow.server.wait_for(f"USR2: process {slow.pid} has ended")
+    slow.pid = new
+    assert len(children(new)) == 2
+    assert "reloaded" not in server.log
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
+def test_a_stop_meanwhile_ends_both(slow: Line, app: Path, name: str) -> None:
+    new = slow.usr2()
+    slow.server.wait_for("^booting", count=2)
+    workers = [*children(new), *children(slow.pid)]
+    slow.end(name)
+    assert slow.server.process.wait(30) == 0
+    assert not [pid for pid in [new, *workers] if not wait_for_death(pid, 0)]
+    assert list(app.glob("pid*")) == []
+
+
+def test_term_while_the_old_one_still_answers(line: Begin, app: Path, gate: Path) -> None:
+    """A service manager kills what is left when the main process ends: so that ends last."""
+    one = line("-p", str(app / "pid"), "shop", cwd=app)
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting")
+        one.pid = one.usr2()
+        one.server.wait_for("and this one ends")
+        one.server.wait_for("takes the place")
+        os.kill(one.pid, signal.SIGTERM)
+        one.server.wait_for(rf"pid {one.pid}\] TERM: stopping")
+        one.server.wait_for(rf"pid {one.pid}\] worker 0 .* has left")
+        assert not wait_for_death(one.pid, 0)
+        gate.open("w").close()
+        assert client.response().status == 200
+    assert wait_for_death(old)
+    assert wait_for_death(one.pid)
+    assert list(app.glob("pid*")) == []
+
+
+def test_quit_while_the_old_one_still_answers(line: Begin) -> None:
+    one = line("plain")
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(b"GET /sleep HTTP/1.1\r\nHost: h\r\n\r\n")
+        one.server.wait_for("is ready")
+        one.pid = one.usr2()
+        one.server.wait_for("takes the place")
+        one.end("QUIT")
+        assert wait_for_death(old, 0)
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_the_old_one_is_killed_meanwhile(slow: Line, app: Path, gate: Path, ready: bool) -> None:
+    old, server = slow.pid, slow.server
+    new = slow.usr2()
+    server.wait_for("^booting", count=2)
+    if ready:  # but not heard
+        os.kill(old, signal.SIGSTOP)
+        with gate.open("w"):
+            server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready", count=2)
+    os.kill(old, signal.SIGKILL)
+    slow.pid = new
+    server.wait_for(f"USR2: this process goes on without process {old}")
+    if not ready:
+        with gate.open("w"):
+            server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready", count=2)
+    server.wait_for("the upgrade is done")
+    assert (app / "pid").read_text() == f"{new}\n"
+    assert server.get() == (200, b"hello")
+    (app / "shop.py").write_text(PLAIN)
+    slow.upgrade()
+    slow.end()
+    assert list(app.glob("pid*")) == []
+
+
+def test_the_new_one_is_killed_meanwhile(slow: Line, app: Path) -> None:
+    before = slow.server.workers()
+    new = slow.usr2()
+    slow.server.wait_for("^booting", count=2)
+    assert (app / "pid.2").read_text() == f"{new}\n"
+    orphans = children(new)
+    os.kill(new, signal.SIGKILL)
+    slow.server.wait_for(f"{REFUSED}.*It ended with SIGKILL before it was ready")
+    assert all(wait_for_death(pid, 1.0) for pid in orphans)
+    assert list(app.glob("pid*")) == [app / "pid"]
+    assert (slow.server.workers(), slow.server.get()) == (before, (200, b"hello"))
+    (app / "shop.py").write_text(PLAIN)
+    slow.upgrade()
+
+
+def test_a_failed_upgrade_leaves_no_descriptor(slow: Line, app: Path) -> None:
+    before = descriptors(slow.pid)
+    (app / "shop.py").write_text("import nonsense")
+    slow.usr2()
+    slow.server.wait_for(REFUSED)
+    assert descriptors(slow.pid) == before
+
+
+def test_term_at_any_moment_of_an_upgrade_leaves_nothing(line: Begin, app: Path) -> None:
+    for delay in range(0, 600, int(os.environ.get("FORKSERVE_STEP", "120"))):
+        one = line("-p", str(app / "pid"), "shop", cwd=app)
+        new = one.usr2()
+        wait_for_death(new, delay / 1000)
+        found = [one.pid, new, *children(one.pid), *children(new)]
+        os.kill(one.pid, signal.SIGTERM)
+        assert wait_for_death(one.pid, 5)
+        if "takes the place" in one.server.log:  # it came too late for both
+            os.kill(new, signal.SIGTERM)
+        assert [pid for pid in found if not wait_for_death(pid, 5)] == []
+        assert list(app.glob("pid*")) == []
+
+
+def test_unix_sockets_keep_their_path(line: Begin, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    one = line("-b", f"unix:{path},mode=640", "plain")
+    inode = path.stat().st_ino
+    for _ in range(2):
+        one.upgrade()
+        assert path.stat().st_ino == inode
+        with unix_client(path) as client:
+            assert client.get() == (200, b"hello")
+    one.end()
+    assert not path.exists()
+
+
+def test_the_addresses_can_change(line: Begin, app: Path) -> None:
+    kept, given_up, added = (app / name for name in ("kept", "old", "new"))
+    config = app / "f.toml"
+    config.write_text(f'app = "shop"\nbind = ["unix:{kept}", "unix:{given_up}"]')
+    one = line("-c", str(config), cwd=app, bind=None)
+    config.write_text(f'app = "shop"\nbind = ["unix:{added}", "unix:{kept}"]')
+    one.upgrade()
+    assert not given_up.exists()
+    for path in (kept, added):
+        with unix_client(path) as client:
+            assert client.get() == (200, b"hello")
+    one.end()
+    assert list(app.glob("*[dw]")) == []
+
+
+def test_nobody_sees_the_variable_or_a_descriptor(line: Begin) -> None:
+    one = line("plain")
+    (worker,) = one.server.workers()
+    before = descriptors(worker)
+    one.upgrade()
+    (worker,) = children(one.pid)
+    assert descriptors(worker) == before
+    assert one.server.get("/environ?FORKSERVE_UPGRADE") == (200, b"None")
+
+
+@pytest.mark.parametrize("by", ["script", "module", "module by PATH"])
+def test_what_is_behind_a_link_is_started(
+    line: Begin, app: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """A deploy makes a new virtual environment, and lets the link point to it."""
+    for name in ("one", "two"):
+        binary = app / name / "bin"
+        binary.mkdir(parents=True)
+        (binary / "python").symlink_to(sys.executable)
+        (app / name / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).parent}\n")
+        (app / name / "lib").symlink_to(Path(sys.executable).parents[1] / "lib")
+        (binary / "forkserve").write_text(
+            f"#!{binary}/python\nfrom forkserve.cli import main\nmain()\n"
+        )
+        (binary / "forkserve").chmod(0o755)
+    (app / "shop.py").write_text(PLAIN.replace('b"hello"', "sys.prefix.encode()"))
+    link = app / "current"
+    link.symlink_to("one")
+    command, env = str(link / "bin" / "forkserve"), {"PATH": f"{link}/bin:{os.environ['PATH']}"}
+    arguments: tuple[str, ...] = ("shop",)
+    if by != "script":
+        python = str(link / "bin" / "python") if by == "module" else "python"
+        runner = app / "run"
+        runner.write_text(f'#!/bin/sh\nexec {python} -m forkserve "$@"\n')
+        runner.chmod(0o755)
+        command = str(runner)
+    monkeypatch.setattr("tests.command.harness.COMMAND", command)
+    one = line(*arguments, cwd=app, env=env)
+    expected = "one" if by == "script" else "current"
+    assert one.server.get()[1].decode() == str(app / expected)
+    link.unlink()
+    link.symlink_to("two")
+    one.upgrade()
+    if by == "script":
+        assert one.server.get()[1].decode() == str(app / "two")
+    assert os.readlink(f"/proc/{one.pid}/exe")
