@@ -21,7 +21,7 @@ from forkserve.master.shell import Shell
 from forkserve.master.spawn import Seat
 from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
-from forkserve.net.systemd import Notifier, take_listen_fds
+from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
@@ -177,15 +177,27 @@ def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Su
     if not succession.is_heir:
         succession.inherited = _inherited(loaded.origins["bind"])
         succession.notifier = Notifier.from_environ(os.environ)
-    queue = HandoffQueue.adopt(*succession.queue) if succession.queue else HandoffQueue.make()
-    succession.queue = None if queue is None else queue.fds()
-    enter_worker = partial(_enter_worker, queue)
+        succession.watchdog = take_watchdog(os.environ, os.getpid())
+    enter_worker = partial(_enter_worker, _queue_of(succession))
     status = Shell(settings, read_settings, enter_worker, succession).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
         )
     return status
+
+
+def _queue_of(succession: Succession) -> HandoffQueue | None:
+    """The hand-off queue that all workers share, those of the master before this one too."""
+    if succession.queue is None:
+        queue = HandoffQueue.make()
+    else:
+        try:
+            queue = HandoffQueue.adopt(*succession.queue)
+        except (OSError, ValueError) as error:
+            raise ForkserveError(f"the hand-off queue cannot be taken over: {error}") from None
+    succession.queue = None if queue is None else queue.fds()
+    return queue
 
 
 def _inherited(origin_of_bind: str) -> list[FdAddress]:

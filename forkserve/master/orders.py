@@ -47,5 +47,6 @@ class Orders:
     def _log(self, level: str, text: str) -> None:
         self._do(story.Log(level, text))
 
-    def _status(self, text: str) -> None:
-        self._do(story.Notify((f"STATUS={text}",)))
+    def _settled(self, text: str) -> None:
+        """A reload has come to its end, one way or the other."""
+        self._do(story.Notify(("READY=1", f"STATUS={text}")))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
 from forkserve.master.generation import Generation, close_unshared, log_owner, open_generation
+from forkserve.master.life_signs import LifeSigns
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Seat, fork_worker
 from forkserve.master.story import Action, Event, Plan
@@ -69,6 +70,8 @@ class Shell:
         self._generations: dict[int, Generation] = {}
         self._current = 1  # the generation in force
         self._watch = CallWatch()
+        watchdog = succession.watchdog
+        self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
         self._woke = _NEVER  # when its last wait was over
         self._events: deque[Event] = deque()
         self._pid_file: PidFile | None = None
@@ -119,7 +122,10 @@ class Shell:
         """Wait for the next thing to happen, and hand it on."""
         deadline = self._supervisor.next_deadline()
         due = min(
-            self._watch.next_look, self._succession.due, _NEVER if deadline is None else deadline
+            self._watch.next_look,
+            self._succession.due,
+            self._life_signs.due,
+            _NEVER if deadline is None else deadline,
         )
         timeout = max(0.0, due - time.monotonic())
         ready = self._epoll.poll(None if due == _NEVER else timeout)
@@ -145,6 +151,8 @@ class Shell:
             for overdue in self._watch.look(calls, self._timeouts(), woke):
                 self._feed(overdue)
         self._feed(story.Tick())
+        for lines in self._life_signs.look(self._supervisor, woke):
+            self._notifier.notify(*lines)
 
     def _timeouts(self) -> list[float | None]:
         return [generation.settings.timeout for generation in self._generations.values()]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, MutableMapping, Sequence
 
 from forkserve.errors import ForkserveError, PidFileError
-from forkserve.master import story, upgrade
+from forkserve.master import story, upgrade, wording
 from forkserve.master.generation import Generation
 from forkserve.master.roster import Phase
 from forkserve.master.story import Life, Reload
@@ -39,6 +39,7 @@ class Succession:
 
     ``listeners``  what was adopted
     ``inherited``  the sockets from the service manager, which take the place of `bind`
+    ``watchdog``   WATCHDOG_USEC, "" if there is none
     ``queue``      both ends of the hand-off queue, to hand on
     ``failure``    why a worker could not boot
     """
@@ -47,6 +48,7 @@ class Succession:
         """``command``: what to start for an upgrade."""
         self._command = command
         self.notifier = Notifier("")
+        self.watchdog = ""
         self.inherited: Sequence[FdAddress] = ()
         self.listeners: list[Listener] = []
         self.queue: tuple[int, int] | None = None
@@ -81,6 +83,7 @@ class Succession:
         self._before = Channel(socket.socket(fileno=bequest.channel))
         self._bequest = bequest
         self._in_charge = False
+        self.watchdog = bequest.watchdog
         self.notifier = Notifier(bequest.notify)
         self.notifier.muted = True
         self.inherited = [FdAddress(fd) for fd in bequest.activated]
@@ -218,8 +221,9 @@ class Succession:
                 self._hand_over()
             case upgrade.CleanUp():
                 self._clean_up()
-            case upgrade.HeedReload():
-                pass
+            case upgrade.HeedReload(status=status):
+                self.notifier.notify(*wording.reloading(time.monotonic(), status))
+                self.notifier.notify("READY=1", f"STATUS={status}")
 
     def _launch(self) -> None:
         """Fork, and become the successor there."""
@@ -237,6 +241,7 @@ class Succession:
             queue=self.queue,
             pid_file="" if self._pid_file is None else self._pid_file.path,
             notify=self.notifier.path,
+            watchdog=self.watchdog,
         )
         # Blocked until the successor has handlers of its own, through the exec.
         with signals.blocked():
@@ -338,7 +343,7 @@ class Succession:
                 listener.close()
         self.listeners = []
         self.notifier.muted = False
-        self.notifier.notify("STATUS=serving, upgraded")
+        self.notifier.notify("STATUS=serving, upgraded", "WATCHDOG=1")
 
 
 def _become(

@@ -211,7 +211,7 @@ class Supervisor(Orders):
         self._next_plan = None
         self._do(story.Discard(self.generation + 1))
         self._log("error", wording.refused(self.generation, reason))
-        self._status(f"reload refused: {reason.splitlines()[0]}")
+        self._settled(f"reload refused: {reason.splitlines()[0]}")
 
     # ---- the life of a worker
 
@@ -320,21 +320,23 @@ class Supervisor(Orders):
         # Who has to wait had a successor that failed, and a HUP that waits may bring the repair.
         if slots and not (self._hup_pending and len(slots) < len(old)):
             self._spawn(slots[0], self.generation, now, successor=True)
-        self._go_on_with_reload()
+        self._go_on_with_reload(now)
 
-    def _go_on_with_reload(self) -> None:
+    def _go_on_with_reload(self, now: float) -> None:
         if self.reload is Reload.ROLLING and all(
             worker.generation == self.generation or worker.leaving for worker in self.roster
         ):
             self.reload = Reload.NONE
             text = f"HUP: reloaded, generation {self.generation}"
             self._do(story.Announce(text, self.wanted))
-            self._status(f"serving, generation {self.generation}")
+            self._settled(f"serving, generation {self.generation}")
         stuck = self.reload is Reload.ROLLING and not self._succession_is_under_way()
         if self._hup_pending and (self.reload is Reload.NONE or stuck):
             self._hup_pending = False
             self.reload = Reload.LOADING
-            self._log("info", f"HUP: loading generation {self.generation + 1}")
+            text = f"loading generation {self.generation + 1}"
+            self._log("info", f"HUP: {text}")
+            self._do(story.Notify(wording.reloading(now, text)))
             self._do(story.LoadSettings(self.generation + 1))
 
     def _succession_is_under_way(self) -> bool:

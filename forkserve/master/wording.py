@@ -50,6 +50,12 @@ def overdue(worker: Worker, event: CallOverdue) -> str:
     )
 
 
+def reloading(now: float, status: str) -> tuple[str, ...]:
+    """To systemd, which compares ``now`` (seconds of CLOCK_MONOTONIC) with the time of its signal
+    (systemd.service(5), Type=notify-reload)."""
+    return "RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}", f"STATUS={status}"
+
+
 def refused(generation: int, reason: str) -> str:
     """A reload came to nothing."""
     return (

@@ -26,6 +26,18 @@ def take_listen_fds(environ: MutableMapping[str, str], pid: int) -> list[FdAddre
     return [FdAddress(_FIRST_FD + index) for index in range(int(count))]
 
 
+def take_watchdog(environ: MutableMapping[str, str], pid: int) -> str:
+    """The microseconds within which this process is to be heard of, "" if nobody listens for that.
+
+    Removes the variables (sd_watchdog_enabled(3)).
+    """
+    microseconds = environ.pop("WATCHDOG_USEC", "")
+    for_pid = environ.pop("WATCHDOG_PID", str(pid))
+    if for_pid != str(pid) or not (microseconds.isascii() and microseconds.isdigit()):
+        return ""
+    return microseconds if 0 < int(microseconds) < 2**63 else ""
+
+
 class Notifier:
     """Tells the service manager what state the service is in, or nobody if nobody asked.
 

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -638,45 +637,6 @@ def test_inherited_descriptors(start: Start) -> None:
     assert "no such descriptor was handed to this process" in missing.log
 
 
-SYSTEMD = """
-import os, socket, sys
-fd = int(sys.argv[1])
-os.dup2(fd, 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="x")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def test_systemd(start: Start, tmp_path: Path) -> None:
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(str(tmp_path / "notify"))
-    notify.settimeout(30)
-    (tmp_path / "shop.py").write_text(f"import time\ntime.sleep(0.3)\n{PLAIN}")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-c", SYSTEMD, str(listener.fileno()), COMMAND, "shop"],
-            env={**clean_environ(), "NOTIFY_SOCKET": str(tmp_path / "notify")},
-            cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.PIPE,
-        )  # fmt: skip
-        # A client that connects before the server runs is served: the socket was there.
-        with Client(socket.create_connection(listener.getsockname(), timeout=30)) as client:
-            assert client.get("/hello") == (200, b"hello")
-            assert client.get("/environ?LISTEN_FDS") == (200, b"None")
-            assert client.get("/environ?NOTIFY_SOCKET") == (200, b"None")
-        assert notify.recv(4096).startswith(b"READY=1")
-        assert time.monotonic() - began > 0.3
-        process.terminate()
-        assert notify.recv(4096).startswith(b"STOPPING=1")
-        assert process.wait(30) == 0
-        assert process.stderr is not None
-        process.stderr.close()
-        # The socket is the service manager's, and lives on.
-        socket.create_connection(listener.getsockname()).close()
-    notify.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_privileges_are_dropped_for_good(start: Start) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         place = Path(name)

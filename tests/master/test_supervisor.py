@@ -592,7 +592,9 @@ def test_a_refused_reload_is_not_announced_because_of_those_that_still_leave() -
     world.signal("HUP")
     actions = world.tell(story.SettingsRefused("bad"))
     assert not of(story.Announce, actions)
-    assert [item.lines for item in of(story.Notify, actions)] == [("STATUS=reload refused: bad",)]
+    assert [item.lines for item in of(story.Notify, actions)] == [
+        ("READY=1", "STATUS=reload refused: bad")
+    ]
 
 
 def crowd(world: World) -> list[Worker]:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from forkserve.net.address import FdAddress
-from forkserve.net.systemd import Notifier, take_listen_fds
+from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 
 
 def test_listen_fds() -> None:
@@ -62,3 +62,30 @@ def test_what_is_no_utf_8_is_said_all_the_same(tmp_path: Path) -> None:
         manager.bind(str(tmp_path / "notify"))
         Notifier(str(tmp_path / "notify")).notify("STATUS=caf\udce9.toml is wrong")
         assert manager.recv(100) == b"STATUS=caf\\udce9.toml is wrong"
+
+
+def test_the_watchdog_is_for_the_process_that_it_names() -> None:
+    for values, expected in [
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "42"}, "30000000"),
+        ({"WATCHDOG_USEC": "30000000"}, "30000000"),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "41"}, ""),
+        ({"WATCHDOG_USEC": "0", "WATCHDOG_PID": "42"}, ""),
+        ({"WATCHDOG_USEC": "-1"}, ""),
+        ({"WATCHDOG_USEC": "9" * 30}, ""),
+        ({"WATCHDOG_PID": "42"}, ""),
+        ({}, ""),
+    ]:
+        environ = {**values, "X": "y"}
+        assert take_watchdog(environ, 42) == expected
+        assert environ == {"X": "y"}
+
+
+def test_a_muted_notifier_says_nothing(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier(str(tmp_path / "notify"))
+        notifier.muted = True
+        notifier.notify("STOPPING=1")
+        notifier.muted = False
+        notifier.notify("READY=1")
+        assert manager.recv(100) == b"READY=1"
