@@ -238,6 +238,7 @@ class Shell:
             case story.StopListening():
                 for generation in self._generations.values():
                     for listener in generation.listeners:
+                        listener.turn_away()
                         listener.unlink()
                         listener.close()
             case story.ReopenLogs():

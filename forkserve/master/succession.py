@@ -286,7 +286,7 @@ class Succession:
         assert self._after is not None
         pid = self._upgrade.pid
         for listener in self._current().listeners:
-            listener.leave_file()
+            listener.leave_to_successor()
         self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
         self.notifier.muted = True
         self._after.send(Message.YOURS)

@@ -6,14 +6,29 @@ clients with it whenever a worker leaves.)
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterable, Sequence
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
+
+# Classic BPF (bpf(4), linux/filter.h) on the header of a TCP segment: one with SYN set is dropped,
+# everything else accepted. What one asks for with SYN|ACK is for no listener either.
+_NO_SYN = b"".join(
+    struct.pack("@HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # ldb [13], the flags
+        (0x45, 0, 1, 0x02),  # jset #SYN
+        (0x06, 0, 0, 0),  # ret #0
+        (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1
+    )
+)
+_SO_ATTACH_FILTER = 26
 
 
 class Listener:
@@ -32,6 +47,7 @@ class Listener:
         self.family = sock.family
         self.name = _socket_name(sock)
         self._file = file
+        self._is_ours = not isinstance(address, FdAddress)
 
     def url_of(self, scheme: str) -> str:
         """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock". Which scheme
@@ -63,9 +79,24 @@ class Listener:
         """Whether a file was made for it, which is to be removed with it."""
         return self._file is not None
 
-    def leave_file(self) -> None:
-        """Somebody else goes on listening there: ``unlink`` is to do nothing."""
+    def leave_to_successor(self) -> None:
+        """Another process goes on listening there: ``turn_away`` and ``unlink`` do nothing."""
         self._file = None
+        self._is_ours = False
+
+    def turn_away(self) -> None:
+        """Let nobody else connect, in any process: who has connected can be accepted to the end.
+
+        The kernel resets what waits in the queue of a socket that is closed, and between the last
+        accept and the close there is always time for one more. A client that is not heard tries
+        again a second later, when it is refused.
+        """
+        if self._is_ours and self.family != socket.AF_UNIX:
+            code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+            program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(code))
+            # A kernel that has no filters: some may be reset, as without this.
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def close(self) -> None:
         """Close this process's descriptor. The socket lives on in the other processes."""

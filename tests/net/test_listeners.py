@@ -1,5 +1,6 @@
 """Listening sockets: bound, adopted, taken over, and closed without a trace."""
 
+import errno
 import os
 import socket
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
-from forkserve.net.listeners import Listener, clipped_backlog, open_listeners
+from forkserve.net.listeners import Listener, adopt_listener, clipped_backlog, open_listeners
 
 ANY = InetAddress("127.0.0.1", 0)
 
@@ -272,3 +273,56 @@ def test_the_kernels_bound_of_the_backlog() -> None:
     limit = int(Path("/proc/sys/net/core/somaxconn").read_text())
     assert clipped_backlog(limit) is None
     assert clipped_backlog(limit + 1) == limit
+
+
+def test_turning_away_keeps_those_that_have_connected() -> None:
+    (listener,) = open_listeners([ANY], 16)
+    where = (listener.name[0], int(listener.name[1]))
+    with socket.create_connection(where) as queued, socket.socket() as late:
+        listener.turn_away()
+        late.setblocking(False)
+        assert late.connect_ex(where) == errno.EINPROGRESS
+        accepted, _ = listener.socket.accept()
+        with pytest.raises(BlockingIOError):
+            listener.socket.accept()
+        listener.close()
+        with accepted:  # which has the filter too, and is not harmed by it
+            queued.sendall(b"x" * 100_000)
+            queued.shutdown(socket.SHUT_WR)
+            received = b""
+            while block := accepted.recv(65536):
+                received += block
+            assert len(received) == 100_000
+            accepted.sendall(b"y")
+            assert queued.recv(10) == b"y"
+
+
+@pytest.mark.parametrize("whose", ["the service manager's", "a successor's"])
+def test_what_is_not_ours_alone_turns_nobody_away(whose: str) -> None:
+    (listener,) = open_listeners([ANY], 16)
+    if whose == "a successor's":
+        listener.leave_to_successor()
+    else:
+        (listener,) = open_listeners([FdAddress(os.dup(listener.socket.fileno()))], 16)
+    listener.turn_away()
+    where = (listener.name[0], int(listener.name[1]))
+    socket.create_connection(where, timeout=5).close()
+    listener.close()
+
+
+def test_the_listeners_of_the_master_before(tmp_path: Path) -> None:
+    old = open_listeners([ANY, UnixAddress(str(tmp_path / "s"))], 16)
+    adopted = [
+        adopt_listener(item.address, os.dup(item.socket.fileno()), item.has_file) for item in old
+    ]
+    for item in old:
+        item.leave_to_successor()
+        item.unlink()
+        item.close()
+    taken = open_listeners([UnixAddress(str(tmp_path / "s")), ANY], 16, adopted)
+    assert sorted(map(id, taken)) == sorted(map(id, adopted))
+    assert all(not os.get_inheritable(item.socket.fileno()) for item in taken)
+    for item in taken:
+        item.unlink()
+        item.close()
+    assert os.listdir(tmp_path) == []
