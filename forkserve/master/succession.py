@@ -59,6 +59,7 @@ class Succession:
         self._after: Channel | None = None  # to the one after it
         self._in_charge = True
         self._said_ready = False
+        self._ordered = False  # to stop, by the master before this one
         self._end_by = _NEVER  # when the master before this one is not waited for any longer
 
     # ---- the successor: before it runs
@@ -144,6 +145,10 @@ class Succession:
 
     def take_signal(self, number: signal.Signals) -> None:
         """A signal came: decide, or let the supervisor."""
+        if number == signal.SIGTERM and self._ordered:
+            self._ordered = False  # it was for both, and it is the first that came here
+            self._perform(story.Log("info", upgrade.ENDING_ALREADY))
+            return
         if self._before is not None and self._in_charge:
             again = number == signal.SIGTERM and self._supervisor.life is Life.STOPPING
             if again or number in (signal.SIGINT, signal.SIGQUIT):
@@ -215,6 +220,8 @@ class Succession:
                 self._feed(story.SignalCame(number))
             case upgrade.Send(signal=number):
                 os.kill(self._upgrade.pid, number)
+            case upgrade.Order(signal=number):
+                self._order(number)
             case upgrade.Launch():
                 self._launch()
             case upgrade.HandOver():
@@ -224,6 +231,11 @@ class Succession:
             case upgrade.HeedReload(status=status):
                 self.notifier.notify(*wording.reloading(time.monotonic(), status))
                 self.notifier.notify("READY=1", f"STATUS={status}")
+
+    def _order(self, number: signal.Signals) -> None:
+        if self._after is not None:
+            quick = number != signal.SIGTERM or self._supervisor.life is Life.STOPPING
+            self._after.send(Message.QUIT if quick else Message.STOP)
 
     def _launch(self) -> None:
         """Fork, and become the successor there."""
@@ -272,7 +284,7 @@ class Succession:
                 self._tell(upgrade.SaidReady())
             elif message is Message.FAILED:
                 self._tell(upgrade.SaidFailed(text))
-            elif message is Message.QUIT:
+            elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
                 self._feed(story.SignalCame(signal.SIGQUIT))
 
     def _close_after(self) -> None:
@@ -286,7 +298,7 @@ class Succession:
         assert self._after is not None
         pid = self._upgrade.pid
         for listener in self._current().listeners:
-            listener.leave_to_successor()
+            listener.shared = True
         self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
         self.notifier.muted = True
         self._after.send(Message.YOURS)
@@ -308,6 +320,11 @@ class Succession:
         for message, _ in messages or ():
             if message is Message.YOURS:
                 self._take_charge("takes the place of")
+            elif message is Message.STOP and self._supervisor.life in (Life.STARTING, Life.UP):
+                self._ordered = True
+                self._feed(story.SignalCame(signal.SIGTERM))
+            elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
+                self._feed(story.SignalCame(signal.SIGQUIT))
         if messages is None:
             self._epoll.unregister(channel.fileno())
             channel.close()
@@ -338,6 +355,7 @@ class Succession:
                 self._perform(story.Log("error", text))
         used = self._current().listeners
         for listener in self.listeners:
+            listener.shared = isinstance(listener.address, FdAddress)
             if listener not in used:
                 listener.unlink()
                 listener.close()

@@ -38,6 +38,7 @@ IS_PROCESS_1 = (
     "this is process 1, and its end would be that of the container. HUP reloads settings and "
     "application; for another forkserve or Python, start a new container and stop this one"
 )
+ENDING_ALREADY = "TERM: this process is ending already, and goes on; once more cuts off what runs"
 STARTED = "USR2: process {} boots beside this one, and takes its place when all of it is ready"
 
 
@@ -142,6 +143,13 @@ class Send(NamedTuple):
     signal: signal.Signals
 
 
+class Order(NamedTuple):
+    """Tell the successor to stop, like a signal that came to this process. It may have come to both
+    of them, so it is said on the channel: a second TERM would be a quick stop."""
+
+    signal: signal.Signals
+
+
 class HandOver(NamedTuple):
     """Everything that only one can have is the successor's from now on."""
 
@@ -162,7 +170,7 @@ class Pass(NamedTuple):
     signal: signal.Signals
 
 
-Action = story.Log | Launch | Send | HandOver | CleanUp | HeedReload | Pass
+Action = story.Log | Launch | Send | Order | HandOver | CleanUp | HeedReload | Pass
 
 
 class Step(Enum):
@@ -184,6 +192,7 @@ class Upgrade:
         self.deadline: float | None = None
         self.pid = 0
         self._reason = ""
+        self._was_told = False
 
     @property
     def alive(self) -> bool:
@@ -237,18 +246,25 @@ class Upgrade:
                 return [story.Log("warning", f"USR2: there is no upgrade now: {obstacle}")]
             return [Launch()]
         if not self.alive:
+            # A whole group of processes may be signalled: that is the first TERM for each of them.
+            if self.step is Step.SUCCEEDED and number == signal.SIGTERM and not self._was_told:
+                self._was_told = True
+                return [story.Log("info", ENDING_ALREADY)]
             return [Pass(number)]
         if number == signal.SIGHUP and self.step is Step.BOOTING:
             text = HUP_REFUSED.format(self.pid)
             return [story.Log("warning", text), HeedReload(text)]
         if number in _ENDING:
             self.step, self.deadline = Step.STOPPING, now + graceful_timeout + _QUICK
-        elif number != signal.SIGUSR1:  # both have log files
+            return [Order(number), Pass(number)]
+        if number != signal.SIGUSR1:  # both have log files
             return [Pass(number)]
         return [Send(number), Pass(number)]
 
     def _on_gone(self, how: str) -> list[Action]:
         step, self.step, self.deadline = self.step, Step.NONE, None
+        if step is Step.NONE:
+            return []
         if step is Step.STOPPING:
             return [CleanUp()]
         if step is Step.SUCCEEDED:

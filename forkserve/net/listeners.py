@@ -36,6 +36,8 @@ class Listener:
 
     ``address``  as configured
     ``name``     as a client would reach it: ("127.0.0.1", "8000") or ("/run/app.sock", "")
+    ``shared``   another master, or the service manager, goes on using it when this one ends:
+                 ``unlink`` and ``turn_away`` do nothing
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Listener:
         self.family = sock.family
         self.name = _socket_name(sock)
         self._file = file
-        self._is_ours = not isinstance(address, FdAddress)
+        self.shared = isinstance(address, FdAddress)
 
     def url_of(self, scheme: str) -> str:
         """How a person would reach it: "http://127.0.0.1:8000", "unix:/run/app.sock". Which scheme
@@ -79,11 +81,6 @@ class Listener:
         """Whether a file was made for it, which is to be removed with it."""
         return self._file is not None
 
-    def leave_to_successor(self) -> None:
-        """Another process goes on listening there: ``turn_away`` and ``unlink`` do nothing."""
-        self._file = None
-        self._is_ours = False
-
     def turn_away(self) -> None:
         """Let nobody else connect, in any process: who has connected can be accepted to the end.
 
@@ -91,7 +88,7 @@ class Listener:
         accept and the close there is always time for one more. A client that is not heard tries
         again a second later, when it is refused.
         """
-        if self._is_ours and self.family != socket.AF_UNIX:
+        if not self.shared and self.family != socket.AF_UNIX:
             code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
             program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(code))
             # A kernel that has no filters: some may be reset, as without this.
@@ -104,7 +101,7 @@ class Listener:
 
     def unlink(self) -> None:
         """Remove the file of a unix socket, if it is still the one that we made."""
-        if self._file is not None:
+        if self._file is not None and not self.shared:
             with contextlib.suppress(OSError):
                 if self.is_reachable():
                     os.unlink(self.name[0])
@@ -143,14 +140,17 @@ def open_listeners(
 def adopt_listener(address: Address, fd: int, has_file: bool) -> Listener:
     """Take over a listener of the master before this one, at the same descriptor.
 
-    ``has_file``: that of a unix socket is ours from now on. Raises ListenError.
+    ``has_file``: that of a unix socket will be ours. Until that master says so, the listener is
+    shared. Raises ListenError.
     """
     listener = _adopt(FdAddress(fd))
     file = None
     if has_file:
         with contextlib.suppress(OSError):
             file = os.lstat(listener.name[0])
-    return Listener(address, listener.socket, file)
+    adopted = Listener(address, listener.socket, file)
+    adopted.shared = True
+    return adopted
 
 
 def clipped_backlog(backlog: int) -> int | None:

@@ -156,6 +156,7 @@ def test_a_broken_new_one_leaves_the_old_one_as_it_was(
     place, config = app / "place", app / "f.toml"
     place.mkdir()
     shutil.copy(COMMAND, place)
+    # PORT, because an address on the command line would win over that of the file.
     settings = f'app = "shop"\npythonpath = ["{app}"]\n'
     if reason == "boot_timeout":
         settings += "boot_timeout = 1\n"
@@ -395,3 +396,82 @@ def test_what_is_behind_a_link_is_started(
     if by == "script":
         assert one.server.get()[1].decode() == str(app / "two")
     assert os.readlink(f"/proc/{one.pid}/exe")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_term_to_all_processes_at_once_cuts_nothing_off(
+    line: Begin, app: Path, gate: Path, moment: str
+) -> None:
+    """As with KillMode=control-group: the masters are told by each other, and directly."""
+    boot = app / "boot"
+    os.mkfifo(boot)
+    one = line("-w", "2", "shop", cwd=app)
+    one.server.wait_for("is ready", count=2)
+    (app / "shop.py").write_text(f"open({str(boot)!r}).close()\n{PLAIN}")
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting")
+        new = one.usr2()
+        if moment == "after":
+            with boot.open("w"):
+                one.server.wait_for("this process takes the place")
+        else:
+            one.server.wait_for(f"process {new} boots")
+        for pid in [new, old, *children(new), *children(old)]:
+            if pid != new:
+                os.kill(pid, signal.SIGTERM)
+        os.kill(new, signal.SIGTERM)
+        one.server.wait_for(rf"pid {old}\] TERM: ")
+        gate.open("w").close()
+        assert client.response().status == 200
+    for pid in (old, new):
+        assert wait_for_death(pid)
+    assert "are cut off" not in one.server.log
+
+
+def test_a_storm_of_signals_and_upgrades_leaves_nothing(line: Begin, app: Path) -> None:
+    one = line("-p", str(app / "pid"), "-w", "2", "shop", cwd=app)
+    names = ("HUP", "USR2", "USR1", "TTIN", "TTOU", "CHLD", "USR2", "HUP")
+    for number in range(1000):
+        one.server.signal(names[number % len(names)])
+    with Load(one.server.port) as load:
+        load.wait_for(100)
+        assert set(load.stop()) <= {200, "closed"}
+    while not wait_for_death(one.pid, 0):
+        heirs = re.findall(r"USR2: process (\d+) boots", one.server.log)
+        os.kill(one.pid, signal.SIGTERM)
+        assert wait_for_death(one.pid)
+        if (
+            f"USR2: process {one.pid} serves now" in one.server.log
+            or "takes the place" in one.server.log
+        ):
+            one.pid = int(heirs[-1])
+    for pid in re.findall(r"USR2: process (\d+) boots", one.server.log):
+        assert wait_for_death(int(pid), 5.0)
+    assert list(app.glob("pid*")) == []
+
+
+@pytest.mark.parametrize("how", ["broken", "called off"])
+def test_who_shares_a_socket_may_not_close_it_for_the_other(
+    line: Begin, app: Path, how: str
+) -> None:
+    path = app / "socket"
+    one = line(
+        "-b", f"unix:{path}", "-b", "127.0.0.1:0", "shop", cwd=app,
+        errors=(REFUSED, "could not boot", "no worker could boot"),
+    )  # fmt: skip
+    port = int(one.server.wait_for(r"http://127.0.0.1:(\d+) with")[0][1])
+    inode = path.stat().st_ino
+    code = "import nonsense" if how == "broken" else "import time; time.sleep(100)"
+    (app / "shop.py").write_text(code)
+    new = one.usr2()
+    if how == "called off":
+        wait_for_death(new, 0.5)
+        os.kill(new, signal.SIGTERM)
+    one.server.wait_for(REFUSED)
+    assert path.stat().st_ino == inode
+    with unix_client(path) as client:
+        assert client.get() == (200, b"hello")
+    one.server.port = port
+    assert one.server.get() == (200, b"hello")

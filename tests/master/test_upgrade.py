@@ -18,6 +18,7 @@ from forkserve.master.upgrade import (
     Launch,
     Launched,
     LaunchFailed,
+    Order,
     Pass,
     SaidFailed,
     SaidReady,
@@ -71,6 +72,8 @@ def test_an_upgrade() -> None:
     assert master.upgrade.deadline is None
     assert master.tell(SaidReady()) == []
     # What comes now is for the supervisor, which is stopping.
+    assert master.signal(QUIT) == [Pass(QUIT)]
+    assert logs(master.signal(TERM)) == [("info", upgrade.ENDING_ALREADY)]
     assert master.signal(TERM) == [Pass(TERM)]
     assert [level for level, _ in logs(master.tell(Gone("SIGKILL")))] == ["error"]
     assert master.upgrade.step is Step.SUCCEEDED
@@ -103,7 +106,7 @@ def test_signals_meanwhile() -> None:
 @pytest.mark.parametrize("number", [TERM, INT, QUIT])
 def test_a_stop_ends_both(number: signal.Signals) -> None:
     master = booting()
-    assert master.signal(number) == [Send(number), Pass(number)]
+    assert master.signal(number) == [Order(number), Pass(number)]
     assert master.tell(SaidReady()) == []  # too late
     assert master.upgrade.alive
     assert master.tell(Gone("exit status 0")) == [CleanUp()]
@@ -149,6 +152,12 @@ def test_the_boot_deadline() -> None:
     assert master.tell(SaidReady()) == []
     assert master.tell(story.Tick(), 3.0) == [Send(KILL)]
     assert "boot_timeout" in logs(master.tell(Gone("SIGKILL")))[0][1]
+
+
+def test_a_stranger_with_the_same_pid_means_nothing() -> None:
+    master = booting()
+    master.tell(Gone("SIGKILL"))
+    assert master.tell(Gone("exit status 1")) == []
 
 
 def test_a_suspended_machine_is_forgiven() -> None:

@@ -301,7 +301,7 @@ def test_turning_away_keeps_those_that_have_connected() -> None:
 def test_what_is_not_ours_alone_turns_nobody_away(whose: str) -> None:
     (listener,) = open_listeners([ANY], 16)
     if whose == "a successor's":
-        listener.leave_to_successor()
+        listener.shared = True
     else:
         (listener,) = open_listeners([FdAddress(os.dup(listener.socket.fileno()))], 16)
     listener.turn_away()
@@ -315,10 +315,17 @@ def test_the_listeners_of_the_master_before(tmp_path: Path) -> None:
     adopted = [
         adopt_listener(item.address, os.dup(item.socket.fileno()), item.has_file) for item in old
     ]
+    for item in adopted:  # they are still the other's
+        item.unlink()
+        item.turn_away()
+    assert old[1].is_reachable()
+    socket.create_connection((old[0].name[0], int(old[0].name[1])), timeout=5).close()
     for item in old:
-        item.leave_to_successor()
+        item.shared = True
         item.unlink()
         item.close()
+    for item in adopted:
+        item.shared = False
     taken = open_listeners([UnixAddress(str(tmp_path / "s")), ANY], 16, adopted)
     assert sorted(map(id, taken)) == sorted(map(id, adopted))
     assert all(not os.get_inheritable(item.socket.fileno()) for item in taken)
