@@ -60,7 +60,7 @@ class Shell:
         self._inherited = succession.inherited
         self._notifier = succession.notifier
         self._supervisor = Supervisor(plan_of(settings))
-        self._scoreboard = Scoreboard(ROWS)
+        self._scoreboard = Scoreboard(ROWS + 1)  # the last one stands for another master's
         self._signals = SignalQueue()
         self._epoll = select.epoll()
         self._channels: dict[int, Channel] = {}  # by serial
@@ -94,6 +94,7 @@ class Shell:
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
                 lambda: self._generations[self._current],
+                lambda: self._scoreboard.set_serving(ROWS, True),
             )  # fmt: skip
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()

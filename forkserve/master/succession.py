@@ -116,14 +116,17 @@ class Succession:
         perform: Callable[[story.Action], None],
         pid_file: PidFile | None,
         current: Callable[[], Generation],
+        expect_takers: Callable[[], None],
     ) -> None:
-        """``current`` gives the generation in force."""
+        """``current`` gives the generation in force; ``expect_takers`` tells our workers that there
+        are others, of another master, that take what they hand off."""
         self._epoll = epoll
         self._supervisor = supervisor
         self._feed = feed
         self._perform = perform
         self._pid_file = pid_file
         self._current = current
+        self._expect_takers = expect_takers
         if self._before is not None:
             epoll.register(self._before.fileno(), select.EPOLLIN)
 
@@ -222,6 +225,9 @@ class Succession:
                 os.kill(self._upgrade.pid, number)
             case upgrade.Order(signal=number):
                 self._order(number)
+            case upgrade.Dismiss():
+                if self._after is not None:
+                    self._after.send(Message.RETIRE)
             case upgrade.Launch():
                 self._launch()
             case upgrade.HandOver():
@@ -302,6 +308,11 @@ class Succession:
         self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
         self.notifier.muted = True
         self._after.send(Message.YOURS)
+        self._let_serve(pid)
+
+    def _let_serve(self, pid: int) -> None:
+        """The other process goes on, and takes what our workers hand off."""
+        self._expect_takers()
         self._feed(story.Succeeded(pid))
 
     def _clean_up(self) -> None:
@@ -320,6 +331,8 @@ class Succession:
         for message, _ in messages or ():
             if message is Message.YOURS:
                 self._take_charge("takes the place of")
+            elif message is Message.RETIRE:
+                self._let_serve(self._bequest.master)
             elif message is Message.STOP and self._supervisor.life in (Life.STARTING, Life.UP):
                 self._ordered = True
                 self._feed(story.SignalCame(signal.SIGTERM))

@@ -38,6 +38,10 @@ IS_PROCESS_1 = (
     "this is process 1, and its end would be that of the container. HUP reloads settings and "
     "application; for another forkserve or Python, start a new container and stop this one"
 )
+TOO_SLOW = (
+    "It was not ready within `boot_timeout`, and is ended. If it only needs longer: raise that, "
+    "and HUP, first"
+)
 ENDING_ALREADY = "TERM: this process is ending already, and goes on; once more cuts off what runs"
 STARTED = "USR2: process {} boots beside this one, and takes its place when all of it is ready"
 
@@ -150,6 +154,10 @@ class Order(NamedTuple):
     signal: signal.Signals
 
 
+class Dismiss(NamedTuple):
+    """Have the successor retire: what it serves already ends there, or goes to our workers."""
+
+
 class HandOver(NamedTuple):
     """Everything that only one can have is the successor's from now on."""
 
@@ -170,7 +178,7 @@ class Pass(NamedTuple):
     signal: signal.Signals
 
 
-Action = story.Log | Launch | Send | Order | HandOver | CleanUp | HeedReload | Pass
+Action = story.Log | Launch | Send | Order | Dismiss | HandOver | CleanUp | HeedReload | Pass
 
 
 class Step(Enum):
@@ -228,7 +236,7 @@ class Upgrade:
             case Gone(how=how):
                 return self._on_gone(how)
             case story.Tick() if self.deadline is not None and self.deadline <= now:
-                return self._on_deadline(now)
+                return self._on_deadline(now, graceful_timeout)
         return []
 
     def forgive(self, seconds: float) -> None:
@@ -271,6 +279,8 @@ class Upgrade:
             text = f"the new master (pid {self.pid}) is gone already: {how}. See its log"
             self.step = step
             return [story.Log("error", text)]
+        if step is Step.ENDING and not self._reason:  # it was told before
+            return [CleanUp()]
         reason = self._reason or (
             f"It ended with {how} before it was ready; its log, or what it wrote to the standard "
             "error stream, says more"
@@ -278,15 +288,12 @@ class Upgrade:
         self._reason = ""
         return [CleanUp(), story.Log("error", refused(reason, self.pid))]
 
-    def _on_deadline(self, now: float) -> list[Action]:
+    def _on_deadline(self, now: float, graceful_timeout: float) -> list[Action]:
         if self.step is not Step.BOOTING:
             self.deadline = None
             return [Send(signal.SIGKILL)]
-        self._end(
-            "It was not ready within `boot_timeout`, and is ended. If it only needs longer: raise "
-            "that, and HUP, first", now
-        )  # fmt: skip
-        return [Send(signal.SIGQUIT)]
+        self._end("", now + graceful_timeout)
+        return [story.Log("error", refused(TOO_SLOW, self.pid)), Dismiss()]
 
     def _end(self, reason: str, now: float) -> None:
         self.step, self.deadline, self._reason = Step.ENDING, now + _QUICK, reason

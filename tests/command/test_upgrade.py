@@ -13,6 +13,7 @@ import pytest
 from tests.command.harness import (
     COMMAND,
     PLAIN,
+    Client,
     Server,
     children,
     descriptors,
@@ -192,9 +193,7 @@ def slow(line: Begin, app: Path, gate: Path) -> Line:
         errors=(REFUSED, "no worker could boot", "could not boot"),
     )
     one.server.wait_for("is ready", count=2)
-    boot = (
-        f"import sys\nprint('booting', file=sys.stderr, flush=True)\nopen({str(gate)!r}).close()\n"
-    )
+    boot = f"import os\nos.write(2, b'booting\\n')\nopen({str(gate)!r}).close()\n"
     (app / "shop.py").write_text(boot + PLAIN)
     return one
 
@@ -475,3 +474,58 @@ def test_who_shares_a_socket_may_not_close_it_for_the_other(
         assert client.get() == (200, b"hello")
     one.server.port = port
     assert one.server.get() == (200, b"hello")
+
+
+def test_connections_are_handed_to_the_new_one(line: Begin) -> None:
+    """Idle, silent and half-sent ones: the queue is inherited with the listeners."""
+    one = line("-w", "2", "plain")
+    clients = [one.server.connect() for _ in range(9)]
+    for idle in clients[:3]:
+        assert idle.get() == (200, b"hello")
+    for half in clients[3:6]:
+        half.send(b"GET /pid HTTP/1.1\r\n")
+    for _ in range(3):
+        one.upgrade()
+    workers = [str(pid).encode() for pid in children(one.pid)]
+    for number, client in enumerate(clients):
+        client.send(
+            b"Host: h\r\n\r\n" if number in (3, 4, 5) else b"GET /pid HTTP/1.1\r\nHost: h\r\n\r\n"
+        )
+        response = client.response()
+        assert response.content in workers  # type: ignore[attr-defined]
+        assert response.getheader("Connection") is None
+        client.socket.close()
+
+
+def test_a_new_one_that_is_half_ready_gives_back_what_it_serves(
+    line: Begin, app: Path, gate: Path
+) -> None:
+    """One of its workers hangs at each boot, the other has accepted connections by then."""
+    one = line(
+        "-w", "2", "--boot-timeout", "1", "shop", cwd=app, errors=(REFUSED, "could not boot")
+    )  # fmt: skip
+    one.server.wait_for("is ready", count=2)
+    hang = (
+        f"import os, time\ntry: os.mkdir({str(app / 'first')!r})\nexcept OSError: time.sleep(99)\n"
+    )
+    (app / "shop.py").write_text(hang + PLAIN)
+    new = one.usr2()
+    one.server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready")
+    (served,) = [pid for pid in children(new) if f"(pid {pid}) is ready" in one.server.log]
+    clients: list[Client] = []
+    while len(clients) < 2:
+        client = one.server.connect()
+        if client.get("/pid") == (200, b"%d" % served):
+            clients.append(client)
+    busy, idle = clients
+    busy.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    one.server.wait_for("^waiting")
+    one.server.wait_for(REFUSED)
+    one.server.wait_for(f"process {one.pid} serves now, and this one ends")
+    gate.open("w").close()
+    assert busy.response().status == 200
+    assert wait_for_death(new)
+    for client in (busy, idle):
+        status, pid = client.get("/pid")
+        assert (status, int(pid) in one.server.workers()) == (200, True)
+        client.socket.close()
