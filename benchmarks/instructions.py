@@ -59,7 +59,7 @@ def per_request(server: Server, request: bytes) -> float:
 
 
 def count(server: Server, request: bytes, times: int) -> int:
-    """Instructions of the main thread of the worker for all of its life, with ``times`` requests on a connection."""
+    """Instructions of the worker's main thread, in all its life, with so many requests."""
     port = free_port()
     command = server.command(port, 1)
     assert command is not None
