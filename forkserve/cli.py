@@ -18,18 +18,20 @@ from forkserve.check import check
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.master.generation import load_tls, unfit_certificate
 from forkserve.master.shell import Shell
-from forkserve.master.spawn import Seat
+from forkserve.master.spawn import Entrances, Seat, TemplateSeat
 from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
+from forkserve.proc.channel import Channel
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.main import prepare_process, run_worker
+from forkserve.worker.main import Preloaded, prepare_process, run_worker
+from forkserve.worker.template import run_template
 
 # What the settings themselves cannot know to be wrong.
 _CHECKS: dict[str, Callable[[Any], object]] = {"access_logformat": compile_format}
@@ -178,8 +180,9 @@ def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Su
         succession.inherited = _inherited(loaded.origins["bind"])
         succession.notifier = Notifier.from_environ(os.environ)
         succession.watchdog = take_watchdog(os.environ, os.getpid())
-    enter_worker = partial(_enter_worker, _queue_of(succession))
-    status = Shell(settings, read_settings, enter_worker, succession).run()
+    queue = _queue_of(succession)
+    entrances = Entrances(partial(_enter_worker, queue), partial(_enter_template, queue))
+    status = Shell(settings, read_settings, entrances, succession).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
@@ -219,7 +222,9 @@ def _inherited(origin_of_bind: str) -> list[FdAddress]:
     return inherited
 
 
-def _enter_worker(queue: HandoffQueue | None, seat: Seat) -> int:
+def _enter_worker(
+    queue: HandoffQueue | None, seat: Seat, preloaded: Preloaded | None = None
+) -> int:
     generation = seat.generation
     return run_worker(
         generation.settings,
@@ -233,6 +238,27 @@ def _enter_worker(queue: HandoffQueue | None, seat: Seat) -> int:
         tls=generation.tls,
         queue=queue,
         master=seat.master,
+        preloaded=preloaded,
+    )
+
+
+def _enter_template(queue: HandoffQueue | None, seat: TemplateSeat) -> int:
+    generation, master = seat.generation, seat.master
+
+    def enter_worker(slot: int, row: int, channel: Channel, preloaded: Preloaded) -> int:
+        own = Seat(generation, slot, seat.scoreboard.row(row), channel, master)
+        return _enter_worker(queue, own, preloaded)
+
+    return run_template(
+        generation.settings,
+        generation=generation.number,
+        listeners=generation.listeners,
+        queue=queue,
+        channel=seat.channel,
+        error_file=generation.error_file,
+        access_file=generation.access_file,
+        master=master,
+        enter_worker=enter_worker,
     )
 
 

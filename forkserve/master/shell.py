@@ -17,7 +17,7 @@ from forkserve.master import story
 from forkserve.master.generation import Generation, close_unshared, log_owner, open_generation
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.roster import ROWS
-from forkserve.master.spawn import Seat, fork_worker
+from forkserve.master.spawn import Entrances, Spawner
 from forkserve.master.story import Action, Event, Plan
 from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
@@ -49,18 +49,19 @@ class Shell:
         self,
         settings: Settings,
         read_settings: Callable[[], Settings],
-        enter_worker: Callable[[Seat], int],
+        entrances: Entrances,
         succession: Succession,
     ) -> None:
         """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
         self._settings = settings
         self._read_settings = read_settings
-        self._enter_worker = enter_worker
         self._succession = succession
         self._inherited = succession.inherited
         self._notifier = succession.notifier
         self._supervisor = Supervisor(plan_of(settings))
         self._scoreboard = Scoreboard(ROWS + 1)  # the last one stands for another master's
+        self._spawner = Spawner(entrances, self._scoreboard, self)
+        self._templates = self._spawner.templates
         self._signals = SignalQueue()
         self._epoll = select.epoll()
         self._channels: dict[int, Channel] = {}  # by serial
@@ -138,6 +139,7 @@ class Shell:
             self._watch.forgive(self._timeouts(), late, woke)
             self._succession.forgive(late)
             self._feed(story.Overslept(late))
+        self._templates.hear()  # who a worker is, before it says something
         for fd, _ in ready:
             if fd in self._by_fd:
                 self._converse(self._by_fd[fd])
@@ -200,22 +202,51 @@ class Shell:
                 return
             if pid == 0:
                 return
+            self._templates.hear()  # which children are workers
             serial = self._by_pid.pop(pid, None)
             if serial is None:
+                self._templates.collected(pid, status)
                 self._succession.child_ended(pid, status)
-                continue
-            channel = self._channels[serial]
-            if channel.fileno() in self._by_fd:
-                self._converse(serial)  # its last words come before its end
-            self._by_fd.pop(channel.fileno(), None)
-            del self._channels[serial]
-            channel.close()
-            row = self._rows.pop(serial)
-            calls = row.calls()
-            row.take(0)
-            code = os.waitstatus_to_exitcode(status)
-            request = " and ".join(call.request for call in calls) or None
-            self._feed(story.Exited(serial, code, describe_status(status), request))
+            else:
+                self.gone(serial, status)
+
+    # ---- what the spawner tells
+
+    def expected(self, serial: int, pid: int) -> None:
+        """The template process ``pid`` is making the worker."""
+        self._events.append(story.Forked(serial, pid))
+
+    def born(self, serial: int, pid: int) -> None:
+        """The worker is a child of this process."""
+        self._by_pid[pid] = serial
+        self._events.append(story.Forked(serial, pid))
+
+    def gone(self, serial: int, status: int) -> None:
+        """The worker has ended, with this wait status."""
+        channel = self._channels[serial]
+        if channel.fileno() in self._by_fd:
+            self._converse(serial)  # its last words come before its end
+        self._by_fd.pop(channel.fileno(), None)
+        del self._channels[serial]
+        channel.close()
+        row = self._rows.pop(serial)
+        calls = row.calls()
+        row.take(0)
+        code = os.waitstatus_to_exitcode(status)
+        request = " and ".join(call.request for call in calls) or None
+        self._feed(story.Exited(serial, code, describe_status(status), request))
+
+    def happened(self, event: Event) -> None:
+        """Something that the supervisor has to know."""
+        self._events.append(event)
+
+    def await_words(self, channel: Channel) -> None:
+        """Wake up when something is said on ``channel``."""
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+
+    def log(self, level: str, text: str) -> None:
+        """Say it in the error log."""
+        self._log.log(LEVELS[level], "%s", text)
 
     # ---- actions
 
@@ -228,6 +259,8 @@ class Shell:
             case story.Kill(serial=serial, pid=pid, signal=number):
                 if self._by_pid.get(pid) == serial:  # else it was just collected
                     os.kill(pid, number)
+                else:
+                    self._templates.kill(serial, number)
             case story.LoadSettings(generation=number):
                 self._load(number)
             case story.Commit(generation=number):
@@ -237,6 +270,7 @@ class Shell:
                 if number in self._generations:
                     self._release(self._generations.pop(number))
             case story.StopListening():
+                self._templates.end()
                 for generation in self._generations.values():
                     for listener in generation.listeners:
                         listener.turn_away()
@@ -249,7 +283,7 @@ class Shell:
             case story.Announce(text=text, workers=count):
                 self._announce(text, count)
             case story.Log(level=level, text=text):
-                self._log.log(LEVELS[level], "%s", text)
+                self.log(level, text)
             case story.Exit(status=status):
                 self._exit_status = status
 
@@ -258,13 +292,7 @@ class Shell:
         generation = self._generations[action.generation]
         row.take(generation.settings.threads)
         try:
-            pid, channel = fork_worker(
-                generation,
-                action.slot,
-                row,
-                self._enter_worker,
-                lambda: self._let_go(generation),
-            )
+            channel = self._spawner.spawn(action, generation, lambda: self._let_go(generation))
         except OSError as error:
             reason = f"{error.strerror}. Is a limit of processes, of descriptors or of memory hit?"
             self._events.append(story.ForkFailed(action.serial, reason))
@@ -272,9 +300,7 @@ class Shell:
         self._rows[action.serial] = row
         self._channels[action.serial] = channel
         self._by_fd[channel.fileno()] = action.serial
-        self._by_pid[pid] = action.serial
         self._epoll.register(channel.fileno(), select.EPOLLIN)
-        self._events.append(story.Forked(action.serial, pid))
 
     def _let_go(self, own: Generation) -> None:
         """In a forked child of generation ``own``: give up what is the master's alone, and the
@@ -288,6 +314,7 @@ class Shell:
         self._epoll.close()
         for channel in self._channels.values():
             channel.close()  # or the other workers would not see the master end
+        self._templates.let_go()
         if self._pid_file is not None:
             self._pid_file.close()
 
@@ -346,11 +373,13 @@ class Shell:
 
     def _release(self, generation: Generation) -> None:
         """Close what no generation uses any more."""
+        self._templates.end(generation.number)
         for listener in close_unshared(generation, list(self._generations.values())):
             listener.unlink()
 
     def _reopen_logs(self) -> None:
         failed = False
+        self._templates.reopen()
         for generation in self._generations.values():
             for file in (generation.error_file, generation.access_file):
                 if file is not None:

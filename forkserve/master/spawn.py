@@ -1,14 +1,21 @@
-"""From the master to a worker: the fork, and what the child must let go of."""
+"""From the master to a worker: the fork, or the order to a template process; and what a child must
+let go of.
+"""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from forkserve.errors import EXIT_SOFTWARE, traceback_of
+from forkserve.master import story
 from forkserve.master.generation import Generation
-from forkserve.ops.scoreboard import Row
+from forkserve.master.template import Office, Template, Templates
+from forkserve.ops.logs import LogFile
+from forkserve.ops.scoreboard import Row, Scoreboard
 from forkserve.proc import signals
 from forkserve.proc.channel import Channel
+from forkserve.proc.lifeline import adopt_orphans
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +29,79 @@ class Seat:
     master: int  # pid
 
 
-def fork_worker(
-    generation: Generation,
-    slot: int,
-    row: Row,
-    enter: Callable[[Seat], int],
-    let_go: Callable[[], None],
-) -> tuple[int, Channel]:
-    """Fork a worker that runs ``enter`` and exits with what it returns.
+@dataclass(frozen=True, slots=True)
+class TemplateSeat:
+    """What a template process is born with."""
 
-    ``let_go`` runs in the child first: it closes what is the master's alone. Signals are blocked
-    around the fork, and stay so in the child until it has handlers of its own: none reaches a
-    handler that belongs to the other process. Returns (pid, the master's end of the channel).
-    Raises OSError if the kernel gives no process.
+    generation: Generation
+    scoreboard: Scoreboard
+    channel: Channel
+    master: int  # pid
+
+
+class Entrances(NamedTuple):
+    """What the two kinds of children run. Each returns its exit status."""
+
+    worker: Callable[[Seat], int]
+    template: Callable[[TemplateSeat], int]
+
+
+class Spawner:
+    """Makes workers, each from its generation: by a fork, or with `preload` by its template."""
+
+    def __init__(self, entrances: Entrances, scoreboard: Scoreboard, office: Office) -> None:
+        self._entrances = entrances
+        self._scoreboard = scoreboard
+        self._office = office
+        self.templates = Templates(office)
+
+    def spawn(
+        self, action: story.Spawn, generation: Generation, let_go: Callable[[], None]
+    ) -> Channel:
+        """Make a worker, and have ``office`` hear of it, perhaps later. Returns the master's end of
+        its channel.
+
+        ``let_go`` runs in a child first: it closes what is the master's alone. Raises OSError if
+        the kernel gives no process.
+        """
+        if generation.settings.preload:
+            template = self.templates.get(generation.number)
+            if template is None:
+                template = self._fork_template(generation, let_go)
+            return self.templates.order(template, action)
+        seat = (generation, action.slot, self._scoreboard.row(action.row))
+        master = os.getpid()
+        pid, channel = _fork(
+            lambda theirs: self._entrances.worker(Seat(*seat, theirs, master)),
+            generation.error_file,
+            let_go,
+        )
+        self._office.born(action.serial, pid)
+        return channel
+
+    def _fork_template(self, generation: Generation, let_go: Callable[[], None]) -> Template:
+        adopt_orphans()
+        master = os.getpid()
+        pid, channel = _fork(
+            lambda theirs: self._entrances.template(
+                TemplateSeat(generation, self._scoreboard, theirs, master)
+            ),
+            generation.error_file,
+            let_go,
+        )
+        return self.templates.add(generation.number, pid, channel)
+
+
+def _fork(
+    enter: Callable[[Channel], int], error_file: LogFile, let_go: Callable[[], None]
+) -> tuple[int, Channel]:
+    """Fork a child that runs ``enter`` and exits with what it returns.
+
+    Signals are blocked around the fork, and stay so in the child until it has handlers of its own:
+    none reaches a handler that belongs to the other process. Returns (pid, the master's end of the
+    channel). Raises OSError.
     """
     ours, theirs = Channel.pair()
-    master = os.getpid()
     with signals.blocked():
         try:
             pid = os.fork()
@@ -50,12 +114,12 @@ def fork_worker(
             try:
                 ours.close()
                 let_go()
-                status = enter(Seat(generation, slot, row, theirs, master))
+                status = enter(theirs)
             except SystemExit as error:  # of a child of the application that came back to us
                 status = error.code if isinstance(error.code, int) else bool(error.code)
             except BaseException as error:  # noqa: BLE001 - nothing may unwind into our frames
                 text = f"{traceback_of(error, ())}\n"
-                generation.error_file.write(text.encode("utf-8", "backslashreplace"))
+                error_file.write(text.encode("utf-8", "backslashreplace"))
             finally:
                 os._exit(status & 0xFF)
     theirs.close()

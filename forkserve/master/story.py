@@ -53,6 +53,9 @@ class SignalCame(NamedTuple):
 
 
 class Forked(NamedTuple):
+    """The worker is the process ``pid``; or that one, a template process, is to fork it. Then this
+    comes again."""
+
     serial: int
     pid: int
 

@@ -1,5 +1,5 @@
-"""The channel between the master and one worker, or the master that succeeds it: a SOCK_SEQPACKET
-pair of typed messages.
+"""The channel between the master and one worker, a template process, or the master that succeeds
+it: a SOCK_SEQPACKET pair of typed messages.
 
 Made by the master before the fork; each side keeps one end. The kernel keeps messages apart, and
 tells each side when the other is gone.
@@ -9,11 +9,13 @@ import contextlib
 import socket
 from enum import Enum
 
-_LARGEST = 65536  # of a message; a traceback that is longer is cut
+LARGEST = 65536
+"""Octets of a message; a traceback that is longer is cut."""
 
 
 class Message(Enum):
-    """What is said on a channel. FAILED and STUCK carry a text, and READY of a new master."""
+    """What is said on a channel. FAILED and STUCK carry a text, READY of a new master, and so do
+    the last three."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted
@@ -28,6 +30,22 @@ class Message(Enum):
     REOPEN = b"reopen"  # open the log files anew
     # old master to new, beside STOP and QUIT; the new one says READY, FAILED and QUIT
     YOURS = b"yours"  # the service is yours: the pid file, and to speak for it
+    # master to template process, which also says READY and FAILED, and hears REOPEN
+    FORK = b"fork"  # fork a worker, "SLOT ROW"; its end of its channel comes with the message
+    # template process to master
+    FORKED = b"forked"  # the text is the worker's pid
+    UNFORKED = b"unforked"  # the text says why
+
+
+def pack(message: Message, text: str = "") -> bytes:
+    """As it travels."""
+    return (message.value + b"\0" + text.encode("utf-8", "replace"))[:LARGEST]
+
+
+def unpack(octets: bytes) -> tuple[Message, str]:
+    """The opposite. Raises ValueError for a word that is not known."""
+    word, _, text = octets.partition(b"\0")
+    return Message(word), text.decode("utf-8", "replace")
 
 
 class Channel:
@@ -47,6 +65,16 @@ class Channel:
         ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(ends[0]), cls(ends[1])
 
+    @classmethod
+    def of(cls, fd: int) -> "Channel":
+        """The end that came as a descriptor."""
+        return cls(socket.socket(fileno=fd))
+
+    @property
+    def sock(self) -> socket.socket:
+        """For messages that carry a descriptor."""
+        return self._socket
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
@@ -55,7 +83,7 @@ class Channel:
 
         That the other side is gone is not an error: EOF tells.
         """
-        octets = (message.value + b"\0" + text.encode("utf-8", "replace"))[:_LARGEST]
+        octets = pack(message, text)
         if octets not in self.unsent:
             self.unsent.append(octets)
         self.flush()
@@ -77,16 +105,15 @@ class Channel:
         messages: list[tuple[Message, str]] = []
         while True:
             try:
-                octets = self._socket.recv(_LARGEST)
+                octets = self._socket.recv(LARGEST)
             except BlockingIOError:
                 return messages
             except OSError:
                 octets = b""
             if not octets:
                 return messages or None
-            word, _, text = octets.partition(b"\0")
             with contextlib.suppress(ValueError):  # a word of a later version
-                messages.append((Message(word), text.decode("utf-8", "replace")))
+                messages.append(unpack(octets))
 
     def close(self) -> None:
         self._socket.close()

@@ -146,6 +146,15 @@ class Settings:
         "that was idle for longest is closed for a new one.",
         "--worker-connections",
     )
+    preload: bool = _declare(
+        "Workers", False, kinds.FLAG,
+        "Import the application once a generation, in a process of its own that forks the workers: "
+        "they share its memory, and one that is replaced starts at once, with the code of the "
+        "others.",
+        "Not for an application whose import starts threads or opens connections: a warning names "
+        "them.",
+        "--preload",
+    )
     max_requests: int | None = _declare(
         "Workers", None, kinds.number(1, 10**12, none=True),
         "Requests after which a worker is replaced by a fresh one.",

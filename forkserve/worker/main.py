@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import forkserve
 from forkserve import __version__
@@ -56,6 +56,13 @@ _DESCRIPTORS = 256  # for the application, beside those of the connections and t
 _USABLE = os.R_OK | os.W_OK | os.X_OK
 
 
+class Preloaded(NamedTuple):
+    """What a template process has made before it forks its workers."""
+
+    settings: Settings  # as ``prepare_process`` returned them
+    app: Callable[..., Any]
+
+
 def run_worker(
     settings: Settings,
     *,
@@ -69,10 +76,10 @@ def run_worker(
     tls: "ssl.SSLContext | None",
     queue: HandoffQueue | None,
     master: int,
+    preloaded: Preloaded | None = None,
 ) -> int:
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
-    # A session of its own: Ctrl-C at the terminal is for the master, which tells the workers.
-    os.setsid()
+    lead_a_session()
     signals = SignalQueue()
     signals.listen(SIGNALS)
     unblock_all()
@@ -84,10 +91,10 @@ def run_worker(
     default_in_children(SIGNALS)
     try:
         connections, file_room = _share_descriptors(settings.worker_connections, log)
-        settings = prepare_process(settings)
+        settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
-        app = load_application(settings.app)
+        app = load_application(settings.app) if preloaded is None else preloaded.app
         access_log = _access_log(access_file, settings, log)
         cells = row.cells()
         service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
@@ -103,11 +110,11 @@ def run_worker(
             row=row,
         )
         os.register_at_fork(after_in_child=loop.let_go)
-        loop.listen_to(channel, signals, lambda: _reopen(log, error_file, access_file))
+        loop.listen_to(channel, signals, lambda: reopen(log, error_file, access_file))
         crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        return _give_up(channel, error)
+        return give_up(channel, error)
     gc.collect()
     gc.freeze()  # what exists now stays: nobody need look at it again, or write to its shared pages
     row.set_serving(True)
@@ -122,13 +129,19 @@ def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -
     return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
 
 
-def _give_up(channel: Channel, error: Exception) -> int:
-    """Tell the master why there is no worker. Returns the exit status."""
+def give_up(channel: Channel, error: Exception) -> int:
+    """Tell the master why there is no worker, or no template process. Returns the exit status."""
     if isinstance(error, ForkserveError):
         channel.send(Message.FAILED, error.report())
         return error.exit_status
     channel.send(Message.FAILED, f"{in_a_line(error)}\n{traceback_of(error, ())}")
     return EXIT_FAILED
+
+
+def lead_a_session() -> None:
+    """Have a session of one's own: Ctrl-C at the terminal is for the master, which tells all."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
 
 
 def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
@@ -150,7 +163,8 @@ def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
     return connections, file_room
 
 
-def _reopen(log: logging.Logger, *files: LogFile | None) -> None:
+def reopen(log: logging.Logger, *files: LogFile | None) -> None:
+    """Open the log files anew."""
     for file in files:
         if file is not None:
             try:

@@ -1,0 +1,182 @@
+"""A template process: imports the application once, and forks the workers of its generation.
+
+The memory that the import took is shared by all of them, and a worker that is replaced months later
+runs the code that was imported then. It is a child of the master like a worker, prepared like one,
+and runs no request; its workers are the master's children (see ``proc/grandchild.py``).
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from forkserve.apploader import load_application
+from forkserve.errors import EXIT_OK
+from forkserve.net.fdpass import receive_fd
+from forkserve.net.listeners import Listener
+from forkserve.ops.logs import LogFile, error_log
+from forkserve.proc.channel import LARGEST, Channel, Message, unpack
+from forkserve.proc.crash import dump_stacks_to
+from forkserve.proc.grandchild import fork_grandchild
+from forkserve.proc.lifeline import die_with
+from forkserve.proc.signals import SignalQueue, blocked, default_in_children, unblock_all
+from forkserve.proc.title import set_title
+from forkserve.settings import Settings
+from forkserve.worker.audit import Audit
+from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.main import (
+    SIGNALS,
+    Preloaded,
+    give_up,
+    lead_a_session,
+    prepare_process,
+    reopen,
+)
+
+EnterWorker = Callable[[int, int, Channel, Preloaded], int]
+"""(slot, row, channel, what is prepared) -> exit status."""
+
+# To a template process alone they mean that it is not wanted. The others are meant for the master,
+# and came here because a whole group was signalled.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def run_template(
+    settings: Settings,
+    *,
+    generation: int,
+    listeners: Sequence[Listener],
+    queue: HandoffQueue | None,
+    channel: Channel,
+    error_file: LogFile,
+    access_file: LogFile | None,
+    master: int,
+    enter_worker: EnterWorker,
+) -> int:
+    """Be a template process. Called in a forked child, with all signals blocked.
+
+    Returns the exit status; also that of each worker, which is forked here and returns from here.
+    """
+    lead_a_session()
+    signals = SignalQueue()
+    signals.listen(SIGNALS)
+    unblock_all()
+    who = f"template gen {generation}"
+    set_title(who, settings.name or settings.app)
+    log = error_log(error_file, settings.log_level, who)
+    for_workers = [item.close for item in (*listeners, queue) if item is not None]
+    template = _Template(channel, signals, for_workers, log, (error_file, access_file))
+    os.register_at_fork(after_in_child=template.let_go)
+    default_in_children(SIGNALS)
+    try:
+        settings = prepare_process(settings)
+        die_with(master)  # after the change of user, at which the kernel forgets it
+        dump_stacks_to(error_file)
+        audit = Audit()
+        app = load_application(settings.app)
+        warning = audit.warning(settings.app)
+        if warning is not None:
+            log.warning("%s", warning)
+    except Exception as error:  # noqa: BLE001 - the master waits to hear why
+        return give_up(channel, error)
+    # What exists now is shared: the collectors of the workers must not write to its pages.
+    gc.collect()
+    gc.freeze()
+    channel.send(Message.READY)
+    return template.serve(Preloaded(settings, app), enter_worker)
+
+
+class _Template:
+    """Hears the master's orders, one at a time. Used by the main thread only."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        signals: SignalQueue,
+        for_workers: Sequence[Callable[[], None]],
+        log: logging.Logger,
+        files: Sequence[LogFile | None],
+    ) -> None:
+        self._channel = channel
+        self._signals = signals
+        self._for_workers = for_workers  # what closes that
+        self._log = log
+        self._files = files
+        self._bearing = False  # the child that is forked is a worker
+
+    def let_go(self) -> None:
+        """In a child: give up what is the template's alone; in one of the application's, all."""
+        self._signals.close()
+        self._channel.close()
+        if not self._bearing:
+            for close in self._for_workers:
+                close()
+
+    def serve(self, preloaded: Preloaded, enter_worker: EnterWorker) -> int:
+        """Fork until told to end, or until the master is gone. Returns as ``run_template`` does."""
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        poll.register(self._signals.fileno(), select.POLLIN)
+        while True:
+            poll.poll()
+            if any(number in _ENDING for number in self._signals.take()):
+                return EXIT_OK
+            try:
+                octets, fd = receive_fd(self._channel.sock, LARGEST)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._refuse(error)
+                continue
+            if not octets:
+                return EXIT_OK
+            message, text = unpack(octets)
+            if message is Message.REOPEN:
+                reopen(self._log, *self._files)
+            elif message is Message.FORK and fd is not None:
+                slot, row = map(int, text.split())
+                end = Channel.of(fd)
+                with blocked():
+                    if self._bear():
+                        return enter_worker(slot, row, end, preloaded)
+                end.close()
+
+    def _bear(self) -> bool:
+        """Fork a worker, and tell the master. True in the worker."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the application may have put anything there
+                stream.flush()  # else each worker would write it once more, at its end
+        self._bearing = True
+        try:
+            newborn = fork_grandchild()
+        except OSError as error:
+            self._refuse(error)
+            return False
+        finally:
+            self._bearing = False
+        if newborn is None:
+            _reseed()
+            return True
+        # The master has to know it before it can end.
+        self._channel.send(Message.FORKED, str(newborn.pid))
+        newborn.release()
+        return False
+
+    def _refuse(self, error: OSError) -> None:
+        self._channel.send(Message.UNFORKED, error.strerror or str(error))
+
+
+def _reseed() -> None:
+    """Let random numbers differ from those of the other workers.
+
+    ``random`` seeds itself anew in each forked child (a hook of its own), OpenSSL does, and
+    ``secrets`` and ``uuid.uuid4`` ask the kernel each time. The global state of numpy.random, and
+    generators that the application has made itself, are copied as they are.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
