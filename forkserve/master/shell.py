@@ -403,4 +403,6 @@ def _signals_to_hear() -> list[signal.Signals]:
 
 def plan_of(settings: Settings) -> Plan:
     """What the supervisor needs of the settings."""
-    return Plan(settings.workers, settings.boot_timeout, settings.graceful_timeout)
+    return Plan(
+        settings.workers, settings.boot_timeout, settings.graceful_timeout, settings.preload
+    )

@@ -18,6 +18,7 @@ class Plan(NamedTuple):
     workers: int
     boot_timeout: float
     graceful_timeout: float
+    preload: bool = False  # a fresh worker has the code of its generation, not that on the disk
 
 
 # ---- states

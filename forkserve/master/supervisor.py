@@ -48,6 +48,7 @@ class Supervisor(Orders):
     _hup_pending: bool = False
     _exit_status: int = EXIT_OK
     _last_failure: str = ""
+    _refused: bool = False  # the last reload was: what is on the disk does not boot
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event, and say what to do. ``now``: monotonic seconds, never going back."""
@@ -196,6 +197,7 @@ class Supervisor(Orders):
         self.generation += 1
         self.wanted = self.plan.workers
         self.reload = Reload.ROLLING
+        self._refused = False
         self.roster.forget_deaths()
         self._do(story.Commit(self.generation))
         for worker in self.roster.in_phase(Phase.BOOTING):
@@ -210,7 +212,8 @@ class Supervisor(Orders):
         self.reload = Reload.ROLLING if rolling else Reload.NONE
         self._next_plan = None
         self._do(story.Discard(self.generation + 1))
-        self._log("error", wording.refused(self.generation, reason))
+        self._refused = True
+        self._log("error", wording.refused(self.generation, reason, self.plan))
         self._settled(f"reload refused: {reason.splitlines()[0]}")
 
     # ---- the life of a worker
@@ -345,8 +348,10 @@ class Supervisor(Orders):
         )
 
     def _to_succeed(self) -> Iterator[Worker]:
+        # Who has served enough would be succeeded by the code that has just been refused.
+        recycling = self.plan.preload or not self._refused
         for worker in self.roster.in_phase(Phase.SERVING):
-            if worker.due or worker.generation < self.generation:
+            if (worker.due and recycling) or worker.generation < self.generation:
                 yield worker
 
     def _spawn(self, slot: int, generation: int, now: float, *, successor: bool = False) -> None:

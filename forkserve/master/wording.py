@@ -1,7 +1,7 @@
 """The sentences of the supervisor: what happened, to what, what happens now, and what to do."""
 
 from forkserve.master.roster import Worker
-from forkserve.master.story import CallOverdue, Exited
+from forkserve.master.story import CallOverdue, Exited, Plan
 
 NOBODY_BOOTED = "no worker could boot, so there is nothing to serve: exiting"
 NO_ROOM = "So many workers of earlier reloads still finish their requests"
@@ -56,11 +56,12 @@ def reloading(now: float, status: str) -> tuple[str, ...]:
     return "RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}", f"STATUS={status}"
 
 
-def refused(generation: int, reason: str) -> str:
-    """A reload came to nothing."""
+def refused(generation: int, reason: str, plan: Plan) -> str:
+    """A reload came to nothing, and ``plan`` is still in force."""
+    pause = "" if plan.preload else " Until then no worker is recycled (`max_requests`)."
     return (
         f"HUP: reload refused, generation {generation} goes on serving unchanged; repair it and "
-        f"send HUP again. {reason}"
+        f"send HUP again.{pause} {reason}"
     )
 
 

@@ -160,6 +160,41 @@ def test_a_worker_that_dies_after_a_refused_reload_is_replaced_by_the_old_code(
     assert server.get() == (200, b"world")
 
 
+def test_recycling_goes_on_with_the_old_code_after_a_refused_reload(
+    start: Start, app: Path
+) -> None:
+    server = start(
+        "--preload", "-w", "2", "--max-requests", "20", "shop", cwd=app, errors=("reload refused",)
+    )
+    (app / "shop.py").write_text("broken(")
+    server.signal("HUP")
+    line = server.wait_for("reload refused")[0].string
+    assert "recycled" not in line
+    with Load(server.port) as load:
+        server.wait_for("has left", count=6)
+        outcomes = load.stop()
+    assert set(outcomes) == {200}, outcomes
+
+
+def test_without_preload_recycling_pauses_after_a_refused_reload(start: Start, app: Path) -> None:
+    server = start("-w", "2", "--max-requests", "20", "shop", cwd=app, errors=("reload refused",))
+    before = sorted(ready(server, 2))
+    (app / "shop.py").write_text("broken(")
+    server.signal("HUP")
+    line = server.wait_for("reload refused")[0].string
+    assert "Until then no worker is recycled (`max_requests`)" in line
+    with Load(server.port) as load:
+        load.wait_for(200)
+        assert sorted(server.workers()) == before
+        (app / "shop.py").write_text(NEW)
+        server.reload(2)
+        load.stop()
+    with Load(server.port, body=b"world") as load:
+        server.wait_for("gen 2 .* has left", count=2)
+        outcomes = load.stop()
+    assert set(outcomes) == {200}, outcomes
+
+
 def test_an_import_that_hangs_is_ended_at_the_boot_deadline_with_its_stack(
     start: Start, app: Path
 ) -> None:

@@ -708,6 +708,42 @@ def test_a_worker_that_is_due_is_succeeded_one_at_a_time() -> None:
     assert {worker.serial for worker in world.workers(Phase.SERVING)} == {4, 5, 6}
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_after_a_refused_reload_nobody_is_succeeded_by_what_was_refused(preload: bool) -> None:
+    """With preload a successor has the code of its generation, whatever is on the disk."""
+    plan = PLAN._replace(preload=preload)
+    world = World(plan)
+    world.signal("HUP")
+    actions = world.tell(story.SettingsRefused("why"))
+    assert ("Until then no worker is recycled" in logged(actions, "error")) is not preload
+    worker = world.workers(Phase.SERVING)[0]
+    world.tell(story.Due(worker.serial))
+    assert len(world.workers(Phase.BOOTING)) == preload
+    world.retire()
+    reload(world, plan)
+    world.retire()
+    assert world.serving() == [(0, 2), (1, 2), (2, 2)]
+    world.tell(story.Due(world.workers(Phase.SERVING)[0].serial))
+    assert len(world.workers(Phase.BOOTING)) == 1
+
+
+def test_a_worker_that_dies_after_a_refused_reload_is_replaced_all_the_same() -> None:
+    world = World()
+    world.signal("HUP")
+    world.tell(story.SettingsRefused("why"))
+    world.exit(world.workers(Phase.SERVING)[0], "SIGKILL")
+    assert len(world.workers(Phase.BOOTING)) == 1
+
+
+def test_the_deadline_of_a_boot_counts_before_the_worker_is_forked() -> None:
+    """With preload it goes by the pid of the template process until then."""
+    world = World(PLAN._replace(workers=1, preload=True), up=False, forks=False)
+    (serial,) = world.unforked
+    world.tell(story.Forked(serial, pid_of(serial)))
+    actions = world.tick(60.0)
+    assert of(story.Kill, actions) == [story.Kill(serial, pid_of(serial), signal.SIGABRT)]
+
+
 # ---- more and fewer
 
 
