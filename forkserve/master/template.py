@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from forkserve.errors import EXIT_FAILED
+from forkserve.errors import EXIT_FAILED, EXIT_OK
 from forkserve.master import story
 from forkserve.net.fdpass import send_fd
 from forkserve.proc.channel import Channel, Message, pack
@@ -179,7 +179,7 @@ class Templates:
             )
         for order in template.orders:
             order.end.close()
-            self._office.gone(order.serial, status)
+            self._office.gone(order.serial, EXIT_OK if template.ended else status)
 
     # ---- what is asked of them
 

@@ -30,6 +30,9 @@ _c = ctypes.PyDLL(None, use_errno=True)
 _python = ctypes.pythonapi
 for _name in ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child"):
     getattr(_python, _name).restype = None
+_c.send.argtypes = _c.recv.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_c.send.restype = _c.recv.restype = ctypes.c_ssize_t
+_c.prctl.argtypes = ctypes.c_int, *4 * (ctypes.c_ulong,)
 
 
 class Newborn:

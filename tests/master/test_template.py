@@ -195,6 +195,15 @@ def test_one_that_is_ended_by_the_master_is_no_news(play: Play) -> None:
     assert play.desk.take() == []
 
 
+def test_who_waits_for_one_that_is_not_wanted_is_not_wanted_either_and_has_not_died(
+    play: Play,
+) -> None:
+    play.order(1)
+    play.desk.take()
+    play.templates.end()
+    assert play.ends(signal.SIGKILL) == [("gone", 1, 0)]
+
+
 def test_only_a_boot_that_takes_too_long_ends_the_template_process(play: Play) -> None:
     """A worker that is not wanted any more is killed when it is born."""
     play.order(1)
