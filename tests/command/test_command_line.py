@@ -81,7 +81,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_started(tmp_path: Path
 def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
     result = run(
         "--wrokers", "3", "-k", "gevent", "--worker-class=gthread", "-D",
-        "--preload", "--log-file", "-", "--nonsense", "-w", "0", "-b", "nowhere", "plain",
+        "--preload-app", "--log-file", "-", "--nonsense", "-w", "0", "-b", "nowhere", "plain",
     )  # fmt: skip
     assert result.returncode == 2
     lines = result.stderr.splitlines()
@@ -90,7 +90,7 @@ def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
         "-k: there is no such option; there is one kind of worker",
         "--worker-class: there is no such option; there is one kind of worker",
         "-D: there is no such option; it runs in the foreground; let systemd or a container keep it",
-        "--preload: there is no such option; it has no preloading yet",
+        "--preload-app: there is no such option; did you mean --preload?",
         "--log-file: there is no such option; did you mean --error-logfile?",
         "--nonsense: there is no such option",
         "--workers: workers: '0' is less than 1; write a number of workers, or auto",

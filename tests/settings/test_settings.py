@@ -141,7 +141,7 @@ def test_auto_workers() -> None:
         ("nothing_like_it_at_all = 1", ["there is no setting"]),
         ("daemon = true", ["'daemon'; it runs in the foreground"]),
         ("worker_class = 'gevent'", ["'worker_class'; there is one kind"]),
-        ("preload_app = true", ["'preload_app'; it has no preloading"]),
+        ("preload_app = true", ["did you mean preload?"]),
         ("reload = true", ["'reload'; send SIGHUP"]),
         ("[server]\nworkers = 4", ["[server] is a table", "settings stand above it"]),
         ("[env]\nA = 'b'", ["[env] is a table", 'write env = ["NAME=VALUE"]']),
@@ -182,7 +182,7 @@ def test_problems_of_the_command_line_come_first_and_blame_nothing_on_the_applic
     ("name", "hint"),
     [
         ("worker-class", "; there is one kind of worker"),
-        ("PRELOAD", "; it has no preloading yet"),
+        ("PRELOAD_APP", "; did you mean <preload>?"),
         ("keepalive", "; did you mean <keep_alive>?"),
         ("wrokers", "; did you mean <workers>?"),
         ("log-file", "; did you mean <error_logfile>?"),
