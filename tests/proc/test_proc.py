@@ -12,7 +12,7 @@ import pytest
 import setproctitle
 
 from forkserve.errors import PidFileError, PrivilegeError
-from forkserve.proc import cpus, crash, descriptors, privileges, signals, title
+from forkserve.proc import cpus, crash, descriptors, memory, privileges, signals, title
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.command import Command, command_of, names_interpreter
 from forkserve.proc.lifeline import die_with
@@ -425,6 +425,56 @@ def test_processors_that_may_really_be_used(
 
 def test_affinity_counts() -> None:
     assert 1 <= cpus.usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+# ---- memory
+
+MEMINFO = {"proc/meminfo": "MemTotal:       16384 kB\nMemFree:         1024 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "octets"),
+    [
+        ({}, 16 << 20),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n"}, 16 << 20),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1048576\n"}, 1 << 20),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": "2097152\n"}, 2 << 20),
+        ({"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/memory.max": "3145728\n"}, 3 << 20),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "9000000000\n"}, 16 << 20),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/docker/y\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "4194304\n",
+            },
+            4 << 20,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            16 << 20,
+        ),
+    ],
+)
+def test_memory_that_may_really_be_used(tmp_path: Path, files: dict[str, str], octets: int) -> None:
+    assert memory.usable_memory(tree(tmp_path, {**MEMINFO, **files})) == octets
+
+
+def test_memory_of_which_nothing_can_be_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs /proc/meminfo"):
+        memory.usable_memory(str(tmp_path))
+
+
+def test_the_memory_that_a_process_holds() -> None:
+    before = memory.resident_memory(os.getpid())
+    block = bytearray(b"x" * (32 << 20))
+    after = memory.resident_memory(os.getpid())
+    assert before is not None
+    assert after is not None
+    assert (24 << 20) < after - before < (48 << 20)
+    del block
+    assert memory.resident_memory(1 << 30) is None
 
 
 # ---- lifeline
