@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from forkserve.errors import ForkserveError, why_not
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, open_listeners
+from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
+from forkserve.ops.scoreboard import Call
 from forkserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +109,17 @@ def close_unshared(generation: Generation, others: Sequence[Generation]) -> list
     for listener in closed:
         listener.close()
     return closed
+
+
+def log_killed(generation: Generation, call: Call, pid: int, now: float) -> None:
+    """Write the access line of a call that its worker, ``pid``, did not survive.
+
+    The request line and the time are all that is known of it: status 000 stands for "none, as far
+    as anybody knows", as in nginx, and is a number, because programs that read logs insist on it.
+    """
+    if generation.access_file is not None:
+        log = AccessLog(generation.access_file, generation.settings.access_logformat)
+        log.write(Access("", 0, 0, now - call.start, call.request, pid=pid))
 
 
 def log_owner(settings: Settings) -> tuple[int, int]:

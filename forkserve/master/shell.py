@@ -14,7 +14,13 @@ from collections.abc import Callable
 
 from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
-from forkserve.master.generation import Generation, close_unshared, log_owner, open_generation
+from forkserve.master.generation import (
+    Generation,
+    close_unshared,
+    log_killed,
+    log_owner,
+    open_generation,
+)
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Entrances, Spawner
@@ -24,7 +30,7 @@ from forkserve.master.supervisor import Supervisor
 from forkserve.master.watch import CallWatch
 from forkserve.net.listeners import clipped_backlog
 from forkserve.ops.logs import LEVELS, error_log
-from forkserve.ops.scoreboard import Row, Scoreboard
+from forkserve.ops.scoreboard import Call, Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
 from forkserve.proc.pidfile import PidFile
@@ -233,6 +239,8 @@ class Shell:
         calls = row.calls()
         row.take(0)
         code = os.waitstatus_to_exitcode(status)
+        for call in calls:
+            self._log_killed(serial, call)
         request = " and ".join(call.request for call in calls) or None
         self._feed(story.Exited(serial, code, describe_status(status), request))
 
@@ -247,6 +255,12 @@ class Shell:
     def log(self, level: str, text: str) -> None:
         """Say it in the error log."""
         self._log.log(LEVELS[level], "%s", text)
+
+    def _log_killed(self, serial: int, call: Call) -> None:
+        """A worker has ended in ``call``, so it is here that its line is written (I8)."""
+        worker, current = self._supervisor.roster.get(serial), self._generations[self._current]
+        own = current if worker is None else self._generations.get(worker.generation, current)
+        log_killed(own, call, 0 if worker is None else worker.pid, time.monotonic())
 
     # ---- actions
 

@@ -26,12 +26,13 @@ class Access:
     """What is known of a request when it is over. Text that is not known is ""."""
 
     remote: str
-    status: int
+    status: int  # 0 if none is known
     octets: int  # of the response's body that were handed to the kernel, or are left to it
     seconds: float  # from the first octet of the request to the end of the response
     line: str = ""  # the request line as the client sent it, well-formed or not
     environ: Mapping[str, object] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
+    pid: int = 0  # of the worker, if that is another process
 
 
 _TELL_EVERY = 60.0
@@ -98,7 +99,7 @@ _ATOMS: dict[str, _Atom] = {
     "U": _path,
     "q": _query,
     "H": _protocol,
-    "s": lambda access: str(access.status),
+    "s": lambda access: f"{access.status:03}",
     "B": lambda access: str(access.octets),
     "b": lambda access: str(access.octets or "-"),
     "f": _variable("HTTP_REFERER"),
@@ -107,7 +108,7 @@ _ATOMS: dict[str, _Atom] = {
     "M": lambda access: str(int(access.seconds * 1e3)),
     "D": lambda access: str(int(access.seconds * 1e6)),
     "L": lambda access: f"{access.seconds:.6f}",
-    "p": lambda access: f"<{os.getpid()}>",
+    "p": lambda access: f"<{access.pid or os.getpid()}>",
 }
 _PART = re.compile(r"%\((?:\{([^}]+)\}([ioe])|([a-zA-Z]))\)s|%%|(%)|[^%]+")
 

@@ -59,6 +59,16 @@ def test_atoms(text: str, line: str, empty: str) -> None:
     assert form(EMPTY) == empty
 
 
+def test_a_status_that_is_not_known_has_three_digits_too() -> None:
+    assert compile_format("%(s)s")(Access("h", 0, 0, 0.1)) == "000"
+    assert compile_format("%(s)s")(Access("h", 404, 0, 0.1)) == "404"
+
+
+def test_the_pid_is_that_of_the_worker() -> None:
+    assert compile_format("%(p)s")(Access("h", 200, 0, 0.1)) == f"<{os.getpid()}>"
+    assert compile_format("%(p)s")(Access("h", 0, 0, 0.1, pid=7)) == "<7>"
+
+
 def test_the_formats_with_a_name() -> None:
     when = r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
     common = compile_format("common")(ACCESS)
