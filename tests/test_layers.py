@@ -73,7 +73,10 @@ def test_http_is_pure(path: Path) -> None:
     assert not imports_of(path) & NOT_IN_HTTP
 
 
-@pytest.mark.parametrize("name", ["supervisor", "orders", "roster", "story", "upgrade"])
+@pytest.mark.parametrize(
+    "name",
+    ["supervisor", "orders", "roster", "story", "strength", "wear", "gauge", "watch", "upgrade"],
+)
 def test_the_supervisor_is_pure(name: str) -> None:
     assert not imports_of(ROOT / "master" / f"{name}.py") & NOT_IN_SUPERVISOR
 

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from forkserve.errors import ForkserveError, why_not
+from forkserve.master.story import Plan
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, open_listeners
 from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Call
+from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +111,21 @@ def close_unshared(generation: Generation, others: Sequence[Generation]) -> list
     for listener in closed:
         listener.close()
     return closed
+
+
+def plan_of(settings: Settings) -> Plan:
+    """What the supervisor needs of the settings."""
+    return Plan(
+        settings.workers.least,
+        settings.boot_timeout,
+        settings.graceful_timeout,
+        preload=settings.preload,
+        most=settings.workers.most,
+        quiet=settings.scale_down_after,
+        max_lifetime=settings.max_lifetime,
+        max_rss=settings.max_rss,
+        memory=0 if settings.max_rss is None else usable_memory(),
+    )
 
 
 def log_killed(generation: Generation, call: Call, pid: int, now: float) -> None:

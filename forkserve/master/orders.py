@@ -47,6 +47,11 @@ class Orders:
     def _log(self, level: str, text: str) -> None:
         self._do(story.Log(level, text))
 
+    def _say(self, line: story.Log | None) -> None:
+        """Log what others have put into words, if there is anything to be said."""
+        if line is not None:
+            self._do(line)
+
     def _settled(self, text: str) -> None:
         """A reload has come to its end, one way or the other."""
         self._do(story.Notify(("READY=1", f"STATUS={text}")))

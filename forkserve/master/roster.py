@@ -44,7 +44,10 @@ class Worker:
     phase: Phase = Phase.BOOTING
     pid: int = 0
     ready_at: float = 0.0
-    due: bool = False  # has served as many requests as it may
+    due_at: float = float("inf")  # when it is to be succeeded at the latest, and why
+    why: str = ""
+    heavy: bool = False  # has more memory than it may
+    stuck: bool = False  # a call holds one of its threads for ever
     killed: bool = False  # by the master
     failure: str | None = None  # why it did not boot, as far as is known
 

@@ -14,17 +14,19 @@ from collections.abc import Callable
 
 from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
+from forkserve.master.gauge import Gauge
 from forkserve.master.generation import (
     Generation,
     close_unshared,
     log_killed,
     log_owner,
     open_generation,
+    plan_of,
 )
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Entrances, Spawner
-from forkserve.master.story import Action, Event, Plan
+from forkserve.master.story import Action, Event
 from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.watch import CallWatch
@@ -33,6 +35,7 @@ from forkserve.ops.logs import LEVELS, error_log
 from forkserve.ops.scoreboard import Call, Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
+from forkserve.proc.memory import resident_memory
 from forkserve.proc.pidfile import PidFile
 from forkserve.proc.signals import SignalQueue, describe_status, reset, unblock_all
 from forkserve.proc.title import set_title
@@ -79,6 +82,7 @@ class Shell:
         self._watch = CallWatch()
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
+        self._gauge = Gauge()
         self._woke = _NEVER  # when its last wait was over
         self._events: deque[Event] = deque()
         self._pid_file: PidFile | None = None
@@ -131,6 +135,7 @@ class Shell:
         deadline = self._supervisor.next_deadline()
         due = min(
             self._watch.next_look,
+            self._gauge.next_look,
             self._succession.due,
             self._life_signs.due,
             _NEVER if deadline is None else deadline,
@@ -159,9 +164,25 @@ class Shell:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._timeouts(), woke):
                 self._feed(overdue)
+        if woke >= self._gauge.next_look:
+            self._look(woke)
         self._feed(story.Tick())
         for lines in self._life_signs.look(self._supervisor, woke):
             self._notifier.notify(*lines)
+
+    def _look(self, now: float) -> None:
+        """See what those workers do that have requests."""
+        running = frozenset(serial for serial, row in self._rows.items() if _is_busy(row))
+        for serial in self._gauge.look(running, now):
+            self._weigh(serial)
+        waiting = sum(item.waiting() for item in self._generations[self._current].listeners)
+        self._feed(story.Looked(running, waiting))
+
+    def _weigh(self, serial: int) -> None:
+        worker = self._supervisor.roster.get(serial)
+        octets = None if worker is None else resident_memory(worker.pid)
+        if octets is not None:
+            self._feed(story.Weighed(serial, octets))
 
     def _timeouts(self) -> list[float | None]:
         return [generation.settings.timeout for generation in self._generations.values()]
@@ -180,11 +201,16 @@ class Shell:
         for message, text in messages:
             if message is Message.READY:
                 self._feed(story.Ready(serial))
+                self._weigh(serial)
             elif message is Message.FAILED:
                 self._succession.failure = text
                 self._feed(story.BootFailed(serial, text))
-            elif message in (Message.DUE, Message.STUCK):
-                self._feed(story.Due(serial))
+            elif message is Message.DUE:
+                self._feed(story.Due(serial, int(text)))
+            elif message is Message.STUCK:
+                self._feed(story.Stuck(serial, text))
+            elif message is Message.BUSY:
+                self._gauge.busy(serial, time.monotonic())
             elif message is Message.LEAVING:
                 self._feed(story.Leaving(serial))
 
@@ -370,6 +396,8 @@ class Shell:
         self._generations[generation.number] = generation
         self._current = generation.number
         self._watch.settings_changed()
+        weighs = settings.max_rss is not None
+        self._gauge.set_up(weighs=weighs, counts=settings.workers.least < settings.workers.most)
         for listener in generation.listeners:
             listener.set_backlog(settings.backlog)
         self._log = error_log(generation.error_file, settings.log_level, "master")
@@ -415,8 +443,6 @@ def _signals_to_hear() -> list[signal.Signals]:
     return [number for number in SIGNALS if not (terminal and number == signal.SIGWINCH)]
 
 
-def plan_of(settings: Settings) -> Plan:
-    """What the supervisor needs of the settings."""
-    return Plan(
-        settings.workers, settings.boot_timeout, settings.graceful_timeout, settings.preload
-    )
+def _is_busy(row: Row) -> bool:
+    """Whether a worker could begin no call now."""
+    return all(cell.deadline for cell in row.cells())

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from forkserve.proc.channel import Message
+from forkserve.settings.kinds import MOST_WORKERS
 
 
 class Plan(NamedTuple):
@@ -19,6 +20,16 @@ class Plan(NamedTuple):
     boot_timeout: float
     graceful_timeout: float
     preload: bool = False  # a fresh worker has the code of its generation, not that on the disk
+    most: int = 0  # workers, if there may be more than ``workers``
+    quiet: float = 30.0  # before one of those retires
+    max_lifetime: float | None = None
+    max_rss: int | None = None  # octets
+    memory: int = 0  # octets that all may use together, if ``max_rss`` is set
+
+    @property
+    def room(self) -> int:
+        """The number of workers for which there is memory."""
+        return MOST_WORKERS if self.max_rss is None else self.memory // self.max_rss
 
 
 # ---- states
@@ -80,10 +91,32 @@ class BootFailed(NamedTuple):
 
 
 class Due(NamedTuple):
-    """The worker has served as many requests as it may, or has lost a thread to a call that is
-    stuck. It goes on until it is told to retire."""
+    """The worker has served as many requests as it may, and goes on until it is told to retire."""
 
     serial: int
+    requests: int
+
+
+class Stuck(NamedTuple):
+    """A call holds a thread of the worker for ever. It has given the call up, and goes on until it
+    is told to retire."""
+
+    serial: int
+    request: str
+
+
+class Weighed(NamedTuple):
+    """The worker holds so much memory."""
+
+    serial: int
+    octets: int
+
+
+class Looked(NamedTuple):
+    """Which workers run a call, and how many connections wait to be accepted."""
+
+    running: frozenset[int]
+    waiting: int
 
 
 class Leaving(NamedTuple):
@@ -138,7 +171,8 @@ class Tick(NamedTuple):
 
 Event = (
     Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Leaving | Exited
-    | CallOverdue | SettingsLoaded | SettingsRefused | Succeeded | Overslept | Tick
+    | Stuck | Weighed | Looked | CallOverdue | SettingsLoaded | SettingsRefused | Succeeded
+    | Overslept | Tick
 )  # fmt: skip
 
 

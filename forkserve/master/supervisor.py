@@ -21,7 +21,7 @@ and its turn comes in NONE; or in ROLLING when no successor can boot, since it m
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forkserve import __version__
 from forkserve.errors import EXIT_APPLICATION, EXIT_FAILED, EXIT_OK
@@ -29,9 +29,11 @@ from forkserve.master import story, wording
 from forkserve.master.orders import Orders
 from forkserve.master.roster import Phase, Worker
 from forkserve.master.story import Action, Event, Life, Plan, Reload
+from forkserve.master.strength import Strength
+from forkserve.master.wear import Wear
 from forkserve.proc.channel import Message
-from forkserve.settings.kinds import MOST_WORKERS
 
+_NEVER = float("inf")
 _QUICK = 1.0  # seconds from QUIT, which a worker reads between two calls, to SIGKILL
 _NO_ROW = 1.0  # seconds until a slot is tried again for which the scoreboard has no row
 
@@ -41,7 +43,8 @@ class Supervisor(Orders):
     """The state of the master. Used by its only thread."""
 
     generation: int = 1
-    wanted: int = 0
+    strength: Strength = field(default_factory=Strength)
+    wear: Wear = field(default_factory=Wear)
     life: Life = Life.STARTING
     reload: Reload = Reload.NONE
     _next_plan: Plan | None = None  # of generation + 1, in CANARY
@@ -55,7 +58,7 @@ class Supervisor(Orders):
         self._actions = []
         match event:
             case story.Started():
-                self.wanted = self.plan.workers
+                self.strength.adopt(self.plan, now)
                 for slot in range(self.wanted):
                     self._spawn(slot, self.generation, now)
             case story.SignalCame(signal=number):
@@ -73,9 +76,17 @@ class Supervisor(Orders):
             case story.BootFailed(serial=serial, reason=reason):
                 if booting := self.roster.get(serial):
                     booting.failure = reason
-            case story.Due(serial=serial):
+            case story.Due(serial=serial, requests=requests):
                 if serving := self.roster.get(serial):
-                    serving.due = True
+                    self.wear.counted(serving, requests, now)
+            case story.Stuck(serial=serial, request=request):
+                if serving := self.roster.get(serial):
+                    self.wear.stuck(serving, request, now)
+            case story.Weighed(serial=serial, octets=octets):
+                if (serving := self.roster.get(serial)) and serving.phase is Phase.SERVING:
+                    self._say(self.wear.weighed(serving, octets, self.plan, now))
+            case story.Looked(running=running, waiting=waiting):
+                self._on_looked(running, waiting, now)
             case story.Leaving(serial=serial):
                 if (leaving := self.roster.get(serial)) and leaving.phase is Phase.SERVING:
                     self._log("info", f"{leaving} was told to end by somebody else; it is replaced")
@@ -99,6 +110,11 @@ class Supervisor(Orders):
         self._balance(now)
         return self._actions
 
+    @property
+    def wanted(self) -> int:
+        """The number of slots that are to be filled."""
+        return self.strength.wanted
+
     def next_deadline(self) -> float | None:
         """When ``handle`` must be called at the latest (with a Tick), None if nothing is due."""
         return min(self._deadlines(), default=None)
@@ -111,8 +127,12 @@ class Supervisor(Orders):
             for slot in self.roster.vacant(self.wanted, self.generation):
                 yield self.roster.not_before(slot)
             if not self._succession_is_under_way():
-                for worker in self._to_succeed():
-                    yield self.roster.not_before(worker.slot)
+                for worker in self.roster.in_phase(Phase.SERVING):
+                    if self._due_at(worker) < _NEVER:
+                        yield max(self._due_at(worker), self.roster.not_before(worker.slot))
+            quiet = self.strength.next_deadline()
+            if quiet is not None:
+                yield quiet
 
     # ---- signals
 
@@ -133,18 +153,11 @@ class Supervisor(Orders):
             for worker in self.roster:
                 self._do(story.Tell(worker.serial, Message.REOPEN))
         elif number == signal.SIGTTIN:
-            self._want(min(self.wanted + 1, MOST_WORKERS), "TTIN")
+            self._say(self.strength.more())
         elif number == signal.SIGTTOU:
-            self._want(max(self.wanted - 1, min(self.wanted, 1)), "TTOU")
+            self._say(self.strength.fewer())
         elif number == signal.SIGWINCH:
-            self._want(0, "WINCH", "; the master stays. TTIN adds one, HUP brings all back")
-
-    def _want(self, count: int, why: str, more: str = "") -> None:
-        if count == self.wanted:
-            self._log("warning", f"{why}: {wording.workers(count)} is the bound, nothing changes")
-        else:
-            self._log("info", f"{why}: from {self.wanted} to {wording.workers(count)}{more}")
-            self.wanted = count
+            self._say(self.strength.none())
 
     def _stop(self, now: float, message: Message, why: str) -> None:
         serving = self.roster.in_phase(Phase.SERVING)
@@ -190,12 +203,13 @@ class Supervisor(Orders):
         self._last_failure = ""
         self._spawn(0, self.generation + 1, now, successor=True)
 
-    def _commit(self) -> None:
+    def _commit(self, now: float) -> None:
         """The canary is ready: its generation is in force."""
         assert self._next_plan is not None
         self.plan, self._next_plan = self._next_plan, None
         self.generation += 1
-        self.wanted = self.plan.workers
+        self.strength.adopt(self.plan, now)
+        self.wear.forget()
         self.reload = Reload.ROLLING
         self._refused = False
         self.roster.forget_deaths()
@@ -228,7 +242,8 @@ class Supervisor(Orders):
         self._last_failure = ""
         self._log("debug", f"{worker} is ready")
         if worker.generation > self.generation:
-            self._commit()
+            self._commit(now)
+        self.wear.ready(worker, self.plan, now)
         if self.life is Life.STARTING:
             self.life = Life.UP
             self._do(story.Announce(f"forkserve {__version__}", self.wanted))
@@ -287,6 +302,12 @@ class Supervisor(Orders):
         worker.phase = Phase.ABORTING
         self._abort(worker, now)
 
+    def _on_looked(self, running: frozenset[int], waiting: int, now: float) -> None:
+        if self.life is Life.UP:
+            serving = self.roster.in_phase(Phase.SERVING)
+            busy = [worker for worker in serving if worker.serial in running]
+            self._say(self.strength.looked(len(busy), len(serving), waiting, now))
+
     def _keep_deadlines(self, now: float) -> None:
         for worker in self.roster:
             if worker.deadline is None or worker.deadline > now or not worker.pid:
@@ -312,17 +333,18 @@ class Supervisor(Orders):
             return
         if self.life is Life.STARTING:
             return
+        self._say(self.strength.let_time_pass(now))
         for worker in self.roster.in_phase(Phase.BOOTING, Phase.SERVING):
             if worker.slot >= self.wanted and worker.generation <= self.generation:
                 self._retire(worker, Message.RETIRE, now)
         for slot in self.roster.vacant(self.wanted, self.generation):
             if self.roster.not_before(slot) <= now:
                 self._spawn(slot, self.generation, now)
-        old = [] if self._succession_is_under_way() else list(self._to_succeed())
-        slots = [worker.slot for worker in old if self.roster.not_before(worker.slot) <= now]
+        old = [] if self._succession_is_under_way() else self._to_succeed(now)
+        ready = [worker for worker in old if self.roster.not_before(worker.slot) <= now]
         # Who has to wait had a successor that failed, and a HUP that waits may bring the repair.
-        if slots and not (self._hup_pending and len(slots) < len(old)):
-            self._spawn(slots[0], self.generation, now, successor=True)
+        if ready and not (self._hup_pending and len(ready) < len(old)):
+            self._succeed(ready[0], now)
         self._go_on_with_reload(now)
 
     def _go_on_with_reload(self, now: float) -> None:
@@ -347,12 +369,25 @@ class Supervisor(Orders):
             worker.successor for worker in self.roster.in_phase(Phase.BOOTING)
         )
 
-    def _to_succeed(self) -> Iterator[Worker]:
-        # Who has served enough would be succeeded by the code that has just been refused.
-        recycling = self.plan.preload or not self._refused
-        for worker in self.roster.in_phase(Phase.SERVING):
-            if (worker.due and recycling) or worker.generation < self.generation:
-                yield worker
+    def _to_succeed(self, now: float) -> list[Worker]:
+        """Those of an earlier generation by slot, then those that are due for longest: or else a
+        slot whose workers are due soon would always come before the others."""
+        due = [it for it in self.roster.in_phase(Phase.SERVING) if self._due_at(it) <= now]
+        return sorted(due, key=self._due_at)
+
+    def _due_at(self, worker: Worker) -> float:
+        if worker.generation < self.generation:
+            return 0.0
+        # Who has served enough would be succeeded by the code that has just been refused. But what
+        # a stuck call has left of a worker is no better than a failed boot.
+        recycling = self.plan.preload or not self._refused or worker.stuck
+        return worker.due_at if recycling else _NEVER
+
+    def _succeed(self, worker: Worker, now: float) -> None:
+        if worker.why and worker.generation == self.generation:
+            self._log("info", f"{worker} is replaced: {worker.why}")
+            worker.why = ""  # a second attempt is told by what became of the first
+        self._spawn(worker.slot, self.generation, now, successor=True)
 
     def _spawn(self, slot: int, generation: int, now: float, *, successor: bool = False) -> None:
         plan = self.plan

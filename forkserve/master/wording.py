@@ -1,7 +1,8 @@
 """The sentences of the supervisor: what happened, to what, what happens now, and what to do."""
 
 from forkserve.master.roster import Worker
-from forkserve.master.story import CallOverdue, Exited, Plan
+from forkserve.master.story import CallOverdue, Exited, Log, Plan
+from forkserve.settings.kinds import show_duration, show_size
 
 NOBODY_BOOTED = "no worker could boot, so there is nothing to serve: exiting"
 NO_ROOM = "So many workers of earlier reloads still finish their requests"
@@ -15,6 +16,82 @@ HUP_NOTED = "HUP: noted, for when what is under way has come to its end"
 def workers(count: int) -> str:
     """A number of workers."""
     return f"{count} worker" if count == 1 else f"{count} workers"
+
+
+def bound(name: str, count: int) -> Log:
+    """A signal that can do no more."""
+    return Log("warning", f"{name}: {workers(count)} is the bound, nothing changes")
+
+
+def moved(name: str, before: int, now: int, least: int, most: int) -> str:
+    """A signal has moved the number of workers, or its bounds."""
+    between = "" if least == most else f", from now on between {least} and {most}"
+    if before == now:
+        return f"{name}: still {workers(now)}{between}"
+    return f"{name}: from {before} to {workers(now)}{between}"
+
+
+def no_workers(before: int) -> str:
+    """WINCH."""
+    return (
+        f"WINCH: from {before} to 0 workers; the master stays. TTIN adds one, HUP brings all back"
+    )
+
+
+def grown(before: int, now: int) -> str:
+    """The load wants more workers."""
+    return f"no worker was idle for a second: from {before} to {workers(now)}"
+
+
+def shrunk(before: int, now: int, quiet: float) -> str:
+    """The load can do with fewer workers."""
+    return (
+        f"the last of {workers(before)} was hardly needed for {show_duration(quiet)}: "
+        f"from {before} to {workers(now)}"
+    )
+
+
+def no_memory_to_grow(count: int, most: int, plan: Plan) -> str:
+    """There is no memory for as many workers as there may be."""
+    return (
+        f"no worker was idle for a second, but there is memory ({_size(plan.memory)}) for no more "
+        f"than {workers(plan.room)} of `max_rss` ({_size(plan.max_rss or 0)}) each: it stays at "
+        f"{count}, and `workers` would allow {most}. Lower `max_rss`, or give it more memory. "
+        "This is said once"
+    )
+
+
+OLD = "it has served for its `max_lifetime`"
+
+
+def stuck(request: str) -> str:
+    """Why a worker is replaced."""
+    return f"the request {request!r} holds one of its threads for ever (`timeout`)"
+
+
+def used_up(requests: int) -> str:
+    """Why a worker is replaced."""
+    return f"it has served {requests} requests (`max_requests`)"
+
+
+def heavy(octets: int, limit: int) -> str:
+    """Why a worker is replaced."""
+    return f"it holds {_size(octets)} of memory, and `max_rss` is {_size(limit)}"
+
+
+def born_heavy(worker: Worker, octets: int, limit: int) -> str:
+    """To replace such workers does not help."""
+    return (
+        f"{worker} has just become ready, and holds {_size(octets)} of memory already: more than "
+        f"`max_rss` ({_size(limit)}) allows. It is replaced all the same, but with longer and "
+        "longer pauses, up to a minute. Raise `max_rss` above what the application needs. This is "
+        "said once"
+    )
+
+
+def _size(octets: int) -> str:
+    """With one unit, rounded: "312M"."""
+    return show_size(octets if octets < 1 << 20 else octets >> 20 << 20)
 
 
 def replacement(pause: float) -> str:

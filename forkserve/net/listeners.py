@@ -30,6 +30,10 @@ _NO_SYN = b"".join(
 )
 _SO_ATTACH_FILTER = 26
 
+# The beginning of struct tcp_info (linux/tcp.h), to tcpi_unacked: of a listening socket that is the
+# length of its queue.
+_TCP_INFO = struct.Struct("@8x4x4x4x4xI")
+
 
 class Listener:
     """One listening socket, non-blocking.
@@ -94,6 +98,17 @@ class Listener:
             # A kernel that has no filters: some may be reset, as without this.
             with contextlib.suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+    def waiting(self) -> int:
+        """Connections that nobody has accepted yet; 0 for a unix socket, of which only netlink
+        could tell."""
+        if self.family == socket.AF_UNIX:
+            return 0
+        try:
+            octets = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:  # closed, or another protocol
+            return 0
+        return int(_TCP_INFO.unpack(octets)[0]) if len(octets) == _TCP_INFO.size else 0
 
     def close(self) -> None:
         """Close this process's descriptor. The socket lives on in the other processes."""

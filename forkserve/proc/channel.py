@@ -14,13 +14,14 @@ LARGEST = 65536
 
 
 class Message(Enum):
-    """What is said on a channel. FAILED and STUCK carry a text, READY of a new master, and so do
-    the last three."""
+    """What is said on a channel. FAILED, DUE and STUCK carry a text, READY of a new master, and so
+    do the last three."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted
     FAILED = b"failed"  # the application cannot be loaded; the text says why
-    DUE = b"due"  # this worker has served as many requests as it may
+    DUE = b"due"  # this worker has served as many requests as it may; the text is their number
+    BUSY = b"busy"  # a request has come; at most once a second, and only if somebody asks
     LEAVING = b"leaving"  # it was signalled to end, and finishes its requests
     STUCK = b"stuck"  # a call is given up, and holds its thread for ever; the text is its request
     # master to worker

@@ -125,9 +125,10 @@ class Settings:
         "--tls-min-version",
     )
 
-    workers: int = _declare(
-        "Workers", 1, kinds.WORKERS,
-        "Worker processes; auto is the number of processors that affinity and cgroup allow.",
+    workers: kinds.Span = _declare(  # noqa: RUF009 - a tuple, which nobody changes
+        "Workers", kinds.Span(1, 1), kinds.WORKERS,
+        "Worker processes; auto is the number of processors that affinity and cgroup allow. "
+        "MIN:MAX begins with MIN, and adds workers when none of them is idle for a second.",
         "Each runs `threads` requests at a time. More than twice the processors only helps "
         "applications that wait for others, and each costs its memory.",
         "-w", "--workers",
@@ -138,6 +139,12 @@ class Settings:
         "One, and the application need not be thread-safe: connections never wait for a thread "
         "either way. More helps applications that wait for others, for less memory than workers.",
         "--threads",
+    )
+    scale_down_after: float = _declare(
+        "Workers", 30.0, kinds.duration(1.0),
+        "How long one worker less must have been enough before, with MIN:MAX workers, one retires.",
+        "Make it longer if workers are slow to boot and the load comes in waves.",
+        "--scale-down-after",
     )
     worker_connections: int = _declare(
         "Workers", 10000, kinds.number(1, 1000000),
@@ -166,6 +173,21 @@ class Settings:
         "Up to so many requests more, chosen at random for each worker.",
         "Keeps the workers from being replaced all at the same time.",
         "--max-requests-jitter",
+    )
+    max_lifetime: float | None = _declare(
+        "Workers", None, kinds.duration(1.0, 30 * 86400.0, none=True),
+        "How long a worker serves before it is replaced by a fresh one; each up to a tenth less, "
+        "so that workers that began together do not end together.",
+        "For what goes stale in a process, connections or caches; leave it out otherwise.",
+        "--max-lifetime",
+    )
+    max_rss: int | None = _declare(
+        "Workers", None, kinds.size_or_share(1 << 20),
+        "Memory (RSS) above which a worker is replaced by a fresh one. N% is a share of what the "
+        "cgroup allows, or else of what the machine has.",
+        "A worker goes on while its successor boots, and is looked at once a second, while it has "
+        "requests: leave room for both. It counts pages that workers share in each of them.",
+        "--max-rss",
     )
 
     timeout: float | None = _declare(

@@ -7,11 +7,12 @@ ValueError with the rest of a sentence: "8 workers" -> "is not a number".
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from forkserve.net.address import group_id, parse_address, user_id
 from forkserve.net.peers import parse_peer, show_peer
 from forkserve.proc.cpus import usable_cpus
+from forkserve.proc.memory import usable_memory
 
 NONE = "none"
 
@@ -120,6 +121,28 @@ def size(least: int, most: int = 1 << 50, *, none: bool = False) -> Kind:
     return Kind("none|SIZE" if none else "SIZE", read, show_size)
 
 
+_SHARE = re.compile("([0-9]{1,3})%")
+
+
+def size_or_share(least: int) -> Kind:
+    """Octets, as in ``size``; or "25%" of what the cgroup allows or the machine has; or none."""
+    octets = size(least, none=True)
+
+    def read(raw: object) -> int | None:
+        match = _SHARE.fullmatch(_text(raw))
+        if match is None:
+            try:
+                return None if (value := octets.read(raw)) is None else int(value)
+            except ValueError as error:
+                raise ValueError(f"{error}; a share of the memory is 25%") from None
+        if not 1 <= int(match[1]) <= 100:
+            raise ValueError("is not a share from 1% to 100%")
+        share = usable_memory() * int(match[1]) // 100
+        return int(_bounded(share, least, 1 << 50, False, show_size))
+
+    return Kind("none|SIZE|N%", read, show_size)
+
+
 def show_size(octets: float | None) -> str:
     """With the largest unit that divides it."""
     if octets is None:
@@ -174,14 +197,30 @@ def _show_flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _read_workers(raw: object) -> int:
-    if raw == "auto":
-        return usable_cpus()
+class Span(NamedTuple):
+    """From how many workers to how many."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return str(self.least) if self.least == self.most else f"{self.least}:{self.most}"
+
+
+def _read_workers(raw: object) -> Span:
+    least, colon, most = _text(raw).partition(":")
     try:
-        count: int = number(1, MOST_WORKERS).read(raw)
+        low = _read_count(least)
+        high = _read_count(most) if colon else low
+        if high < low:
+            raise ValueError("has its greater number first")
     except ValueError as error:
-        raise ValueError(f"{error}; write a number of workers, or auto") from None
-    return count
+        raise ValueError(f"{error}; write a number of workers, or auto, or MIN:MAX") from None
+    return Span(low, high)
+
+
+def _read_count(raw: str) -> int:
+    return usable_cpus() if raw == "auto" else int(number(1, MOST_WORKERS).read(raw))
 
 
 def _read_variable(raw: object) -> str:
@@ -227,7 +266,7 @@ def _read_application(raw: object) -> str:
 
 MOST_WORKERS = 512
 MOST_THREADS = 64
-WORKERS = Kind("auto|N", _read_workers)
+WORKERS = Kind("auto|N|MIN:MAX", _read_workers)
 APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
 PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)

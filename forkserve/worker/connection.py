@@ -179,6 +179,8 @@ class Connection(Intake):
         self.deadline = now + service.timeout
         self.served += 1
         service.requests += 1
+        if now >= service.tell_at:
+            service.tell_busy(now)
         head, body = exchange.head, exchange.body
         file = io.BytesIO() if body is None else body.open()
         environ = request_environ(self.base, head, file, self.remote, self.served)

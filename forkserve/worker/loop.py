@@ -76,7 +76,7 @@ class Loop:
         self.leaving = False
         self.quitting = False
         self._reopen_logs: Callable[[], None] = lambda: None
-        self._announce: Callable[[Message], None] = lambda message: None
+        self._announce: Callable[..., None] = lambda message, text="": None
         wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead.wake = lambda: os.eventfd_write(wakeup, 1)
         self.watch(wakeup, lambda: os.eventfd_read(wakeup))
@@ -90,6 +90,7 @@ class Loop:
         """Take orders from the master, and from who sends signals to this process."""
         self._reopen_logs = reopen_logs
         self._announce = channel.send
+        self._service.tell = lambda: channel.send(Message.BUSY)
         self.watch(channel.fileno(), lambda: self._obey(channel))
         self.watch(signals.fileno(), lambda: self._on_signals(signals))
 
@@ -160,7 +161,7 @@ class Loop:
             self._check_deadlines(began)
         if self._service.requests >= self._due_after:
             self._due_after = _NEVER
-            self._announce(Message.DUE)
+            self._announce(Message.DUE, str(self._service.requests))
 
     def let_go(self) -> None:
         """In a child that the application has forked: close what is the worker's alone, or clients

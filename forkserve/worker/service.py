@@ -25,6 +25,7 @@ from forkserve.wsgi.file_wrapper import FileWrapper
 # What clients can make a worker keep of requests that are not complete, however many they are; the
 # help of `buffer_body` says it too.
 _INPUT_ROOM = 16 << 20
+_BUSY_EVERY = 1.0  # seconds between two words to the master
 
 _TELL_EVERY = 10.0
 """Seconds between two lines in the log about bodies that cannot be stored."""
@@ -56,6 +57,8 @@ class Service:
     ``revoked``     exchanges in which the server has answered in the place of a stuck call
     ``running``     what this thread is in
     ``report_stuck``  says which call has passed its deadline
+    ``tell_at``     when the next request is told to the master; never, if it does not ask
+    ``tell``        does that
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Service:
         self.closings: deque[tuple[FileWrapper, str]] = deque()
         self.revoked: set[object] = set()
         self.running = _Running()
+        self.tell: Callable[[], None] | None = None
         self.report_stuck: Callable[[Cell, str], None] = _silent
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
@@ -118,6 +122,8 @@ class Service:
         self.write_timeout = settings.write_timeout
         self.queue_timeout = settings.queue_timeout
         self.max_timeout = settings.max_timeout
+        asked = settings.max_rss is not None or settings.workers.least < settings.workers.most
+        self.tell_at = 0.0 if asked else float("inf")
         self._server_header = settings.server_header
         # As in PATH_INFO: octets, read as latin-1.
         self._stream_paths = tuple(
@@ -153,6 +159,12 @@ class Service:
         cell.limit = min(float(seconds), max(self.max_timeout, self.timeout))
         cell.extend(self.clock())
         return cell.limit
+
+    def tell_busy(self, now: float) -> None:
+        """``tell_at`` has come, and a request too."""
+        self.tell_at = now + _BUSY_EVERY
+        if self.tell is not None:
+            self.tell()
 
     def forwarded(self, fields: Mapping[str, str], peer: str) -> Forwarded:
         """What proxies say of a request of ``peer``, which has some of their fields."""

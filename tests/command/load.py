@@ -25,12 +25,15 @@ class Load:
         clients: int = 4,
         body: bytes = b"hello",
         once: bool = False,
+        pause: float = 0.0,
     ) -> None:
+        """``pause``: seconds between two requests of a client."""
         self.outcomes: Counter[object] = Counter()
         self._port = port
         field = "Connection: close\r\n" if once else ""
         self._request = f"GET {path} HTTP/1.1\r\nHost: h\r\n{field}\r\n".encode()
         self._body = body
+        self._pause = pause
         self._stopping = threading.Event()
         self._answered = threading.Condition()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
@@ -62,6 +65,7 @@ class Load:
             self._count(response.status if body == self._body else "wrong")
             if response.will_close:
                 return
+            self._stopping.wait(self._pause)
 
     def _count(self, outcome: object) -> None:
         with self._answered:

@@ -38,7 +38,7 @@ def test_help_shows_the_defaults() -> None:
     text = " ".join(run("--help").stdout.split())
     for part in (
         "and ,group=NAME. [127.0.0.1:8000] --backlog",
-        "affinity and cgroup allow. [1] --threads",
+        "idle for a second. [1] --threads",
         "to import the application. [2m] --keep-alive",
         "more is a 413. [1G] --limit-request-line",
         "USER User (name or number) that the workers run as. The master stays what it is. [none]",
@@ -93,7 +93,7 @@ def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
         "--preload-app: there is no such option; did you mean --preload?",
         "--log-file: there is no such option; did you mean --error-logfile?",
         "--nonsense: there is no such option",
-        "--workers: workers: '0' is less than 1; write a number of workers, or auto",
+        "--workers: workers: '0' is less than 1; write a number of workers, or auto, or MIN:MAX",
     ):
         assert f"forkserve: {part}" in lines
     assert len(lines) == 10, result.stderr

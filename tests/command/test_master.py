@@ -556,14 +556,6 @@ def test_usr1_reopens_the_logs(start: Start, tmp_path: Path) -> None:
     assert all(line.endswith('"GET /hello HTTP/1.1" 200 5 "-" "-"') for line in lines)
 
 
-def test_max_requests_replaces_workers_and_loses_nothing(start: Start) -> None:
-    server = start("-w", "2", "--max-requests", "50", "--max-requests-jitter", "10", "plain")
-    with Load(server.port) as load:
-        server.wait_for("has left", count=8)
-        outcomes = load.stop()
-    assert set(outcomes) == {200}, outcomes
-
-
 # ---- what it holds
 
 

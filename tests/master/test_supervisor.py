@@ -639,7 +639,7 @@ def test_without_a_free_row_nobody_retires_for_a_successor() -> None:
     world = World()
     left = crowd(world)
     due = world.workers(Phase.SERVING)[1]
-    assert not of(story.Spawn, world.tell(story.Due(due.serial)))
+    assert not of(story.Spawn, world.tell(story.Due(due.serial, 50)))
     assert world.supervisor.next_deadline() == world.now + 1.0
     world.exit(left[0])
     assert [item.slot for item in of(story.Spawn, world.tick(1.0))] == [1]
@@ -697,7 +697,7 @@ def test_a_reload_takes_the_number_of_workers_from_the_settings(count: int) -> N
 def test_a_worker_that_is_due_is_succeeded_one_at_a_time() -> None:
     world = World()
     for worker in world.workers(Phase.SERVING):
-        world.tell(story.Due(worker.serial))
+        world.tell(story.Due(worker.serial, 50))
     assert len(world.workers(Phase.BOOTING)) == 1
     assert len(world.workers(Phase.SERVING)) == 3
     first = world.workers(Phase.BOOTING)[0]
@@ -717,14 +717,25 @@ def test_after_a_refused_reload_nobody_is_succeeded_by_what_was_refused(preload:
     actions = world.tell(story.SettingsRefused("why"))
     assert ("Until then no worker is recycled" in logged(actions, "error")) is not preload
     worker = world.workers(Phase.SERVING)[0]
-    world.tell(story.Due(worker.serial))
+    world.tell(story.Due(worker.serial, 512))
     assert len(world.workers(Phase.BOOTING)) == preload
     world.retire()
     reload(world, plan)
     world.retire()
     assert world.serving() == [(0, 2), (1, 2), (2, 2)]
-    world.tell(story.Due(world.workers(Phase.SERVING)[0].serial))
+    world.tell(story.Due(world.workers(Phase.SERVING)[0].serial, 512))
     assert len(world.workers(Phase.BOOTING)) == 1
+
+
+def test_a_worker_that_has_lost_a_thread_is_succeeded_even_then() -> None:
+    world = World()
+    world.signal("HUP")
+    world.tell(story.SettingsRefused("why"))
+    worker = world.workers(Phase.SERVING)[1]
+    actions = world.tell(story.Stuck(worker.serial, "GET /slow HTTP/1.1"))
+    assert "'GET /slow HTTP/1.1' holds one of its threads for ever" in logged(actions, "info")
+    assert [item.slot for item in of(story.Spawn, actions)] == [1]
+    assert not of(story.Tell, actions)  # it goes on until the successor is ready
 
 
 def test_a_worker_that_dies_after_a_refused_reload_is_replaced_all_the_same() -> None:
@@ -744,7 +755,173 @@ def test_the_deadline_of_a_boot_counts_before_the_worker_is_forked() -> None:
     assert of(story.Kill, actions) == [story.Kill(serial, pid_of(serial), signal.SIGABRT)]
 
 
+def test_the_log_says_why_a_worker_is_replaced_and_only_once() -> None:
+    world = World()
+    worker = world.workers(Phase.SERVING)[1]
+    actions = world.tell(story.Due(worker.serial, 512))
+    assert logged(actions, "info") == (
+        "worker 1 gen 1 (pid 10002) is replaced: it has served 512 requests (`max_requests`)"
+    )
+    world.exit(world.workers(Phase.BOOTING)[0], "exit status 3")
+    world.tick(1.0)
+    world.retire()
+    assert logged(world.actions, "info").count("is replaced: ") == 1
+    assert world.serving() == [(0, 1), (1, 1), (2, 1)]
+
+
+MORTAL = Plan(3, 60.0, 30.0, max_lifetime=1000.0)
+
+
+def test_lifetimes_end_one_after_the_other_and_nobody_is_awake_for_it() -> None:
+    world = World(MORTAL)
+    began = world.now
+    first = {worker.serial for worker in world.workers(Phase.SERVING)}
+    ends = []
+    while first & {worker.serial for worker in world.workers(Phase.SERVING)}:
+        due = world.supervisor.next_deadline()
+        assert due is not None
+        actions = world.tick(due - world.now)
+        assert len(of(story.Spawn, actions)) == 1, "it woke for nothing"
+        ends.append(world.now - began)
+        world.retire()
+    assert len(ends) == 3
+    assert all(900.0 <= end <= 1001.0 for end in ends)
+    assert world.serving() == [(0, 1), (1, 1), (2, 1)]
+    assert "it has served for its `max_lifetime`" in logged(world.actions, "info")
+
+
+def test_a_successor_that_does_not_boot_costs_nobody_who_serves() -> None:
+    world = World(MORTAL)
+    for _ in range(20):
+        world.tick(100.0)
+        for worker in world.workers(Phase.BOOTING):
+            world.exit(worker, "exit status 3")
+    assert len(world.serving()) == 3
+    world.tick(31.0)
+    world.retire()
+    assert len(world.serving()) == 3
+
+
+def test_slots_that_are_due_soon_again_do_not_keep_the_others_waiting() -> None:
+    world = World()
+    for worker in world.workers(Phase.SERVING):
+        world.tell(story.Due(worker.serial, 1), 0.1)
+    order = []
+    for _ in range(9):
+        (successor,) = world.workers(Phase.BOOTING)
+        order.append(successor.slot)
+        world.tell(story.Ready(successor.serial), 0.1)
+        world.tell(story.Due(successor.serial, 1), 0.1)  # its limit is low
+        world.leave()
+    assert order == [0, 1, 2] * 3
+
+
+HEAVY = Plan(3, 60.0, 30.0, max_rss=100 << 20, memory=1 << 30)
+
+
+def weigh(world: World, mebis: int) -> list[Action]:
+    """Everyone who serves holds so much."""
+    actions: list[Action] = []
+    for worker in world.workers(Phase.SERVING):
+        actions += world.tell(story.Weighed(worker.serial, mebis << 20))
+    return actions
+
+
+def test_workers_that_hold_too_much_are_succeeded_one_at_a_time() -> None:
+    world = World(HEAVY)
+    world.now += 60.0
+    assert weigh(world, 100) == []
+    actions = weigh(world, 101)
+    assert [item.slot for item in of(story.Spawn, actions)] == [0]
+    assert not of(story.Tell, actions)
+    for slot in range(3):
+        (successor,) = world.workers(Phase.BOOTING)
+        assert successor.slot == slot
+        told = of(story.Tell, world.tell(story.Ready(successor.serial), 1.0))
+        assert [item.message for item in told] == [Message.RETIRE]
+    assert (
+        logged(world.actions, "info").count("it holds 101M of memory, and `max_rss` is 100M") == 3
+    )
+
+
+def test_workers_that_are_born_too_heavy_are_no_storm() -> None:
+    world = World(HEAVY)
+    begin = world.now
+    for _ in range(7200):
+        weigh(world, 150)
+        world.tick(0.5)
+        world.retire()
+    births = len(of(story.Spawn, world.actions)) - 3
+    assert births <= 3 * (7 + (world.now - begin) / 60.0)
+    assert births >= 3 * 50
+    assert logged(world.actions, "warning").count("has just become ready, and holds 150M") == 1
+    reload(world, HEAVY)
+    world.retire()
+    weigh(world, 150)
+    assert logged(world.actions, "warning").count("has just become ready, and holds 150M") == 2
+
+
 # ---- more and fewer
+
+
+ADAPTIVE = Plan(2, 60.0, 30.0, most=4)
+
+
+def look(world: World, busy: int, seconds: float) -> list[Action]:
+    """So many of those that serve run a call, in each look."""
+    actions: list[Action] = []
+    for _ in range(round(seconds * 10)):
+        serials = [worker.serial for worker in world.workers(Phase.SERVING)]
+        actions += world.tell(story.Looked(frozenset(serials[:busy]), 0), 0.1)
+    return actions
+
+
+def test_workers_come_and_go_with_the_load() -> None:
+    world = World(ADAPTIVE)
+    assert not of(story.Spawn, look(world, 1, 60.0))
+    actions = look(world, 2, 1.2)
+    assert [item.slot for item in of(story.Spawn, actions)] == [2]
+    assert "no worker was idle for a second: from 2 to 3 workers" in logged(actions, "info")
+    assert not of(story.Spawn, look(world, 3, 50.0)), "who boots may be enough"
+    world.boot()
+    assert [item.slot for item in of(story.Spawn, look(world, 3, 1.2))] == [3]
+    world.boot()
+    assert not of(story.Spawn, look(world, 4, 60.0))
+    retired = of(story.Tell, world.tick(300.0))
+    assert [item.message for item in retired] == [Message.RETIRE] * 2
+    world.leave()
+    assert world.serving() == [(0, 1), (1, 1)]
+    assert world.supervisor.next_deadline() is None
+
+
+def test_who_leaves_or_boots_does_not_count_as_busy_or_idle() -> None:
+    world = World(ADAPTIVE)
+    world.signal("TTIN")
+    world.boot()
+    world.signal("TTOU")
+    serials = frozenset(worker.serial for worker in world.workers(*Phase))
+    assert len(serials) == 3
+    for _ in range(12):
+        actions = world.tell(story.Looked(serials, 0), 0.1)
+    assert [item.slot for item in of(story.Spawn, actions + world.actions[-5:])] == [2]
+
+
+def test_a_reload_under_load_keeps_the_workers_that_the_load_has_brought() -> None:
+    world = World(ADAPTIVE)
+    look(world, 2, 1.2)
+    world.boot()
+    assert len(world.serving()) == 3
+    reload(world, ADAPTIVE)
+    world.retire()
+    assert world.serving() == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_looks_before_and_after_the_server_is_up_change_nothing() -> None:
+    world = World(ADAPTIVE, up=False)
+    assert look(world, 2, 5.0) == []
+    world.boot()
+    world.signal("TERM")
+    assert look(world, 2, 5.0) == []
 
 
 def test_ttin_and_ttou() -> None:
@@ -765,9 +942,8 @@ def test_ttin_and_ttou() -> None:
 
 
 def test_ttin_has_a_bound() -> None:
-    world = World(Plan(1, 60.0, 30.0))
-    world.supervisor.wanted = MOST_WORKERS - 1
-    world.tell(story.Tick())
+    world = World(Plan(MOST_WORKERS - 1, 60.0, 30.0), up=False)
+    world.tell(story.Ready(1))
     assert [item.slot for item in of(story.Spawn, world.signal("TTIN"))] == [MOST_WORKERS - 1]
     assert world.signal("TTIN") == [
         story.Log("warning", f"TTIN: {MOST_WORKERS} workers is the bound, nothing changes")
@@ -959,7 +1135,7 @@ def test_a_successor_that_serves_lets_all_retire() -> None:
 
 def test_words_from_the_dead_are_ignored() -> None:
     world = World()
-    for event in (story.Ready(99), story.BootFailed(99, "x"), story.Due(99),
+    for event in (story.Ready(99), story.BootFailed(99, "x"), story.Due(99, 50), story.Weighed(99, 1 << 40),
                   story.Leaving(99), story.CallOverdue(99, 1.0, "x")):  # fmt: skip
         assert world.tell(event) == []
 
@@ -993,7 +1169,11 @@ def test_a_storm_of_signals_converges() -> None:
 def some_event(world: World, chance: random.Random) -> Event:
     """What may happen next to ``world``."""
     if world.supervisor.reload is Reload.LOADING and chance.random() < 0.5:
-        plan = Plan(chance.randrange(1, 5), 60.0, 30.0)
+        least = chance.randrange(1, 5)
+        lifetime = chance.choice((None, 1.0, 100.0))
+        rss = chance.choice((None, 100 << 20))
+        most = chance.randrange(1, 9)
+        plan = Plan(least, 60.0, 30.0, most, 5.0, lifetime, rss, 300 << 20)
         return chance.choice((story.SettingsLoaded(plan), story.SettingsRefused("bad")))
     if world.unforked and chance.random() < 0.5:
         serial = world.unforked.pop(0)
@@ -1003,7 +1183,9 @@ def some_event(world: World, chance: random.Random) -> Event:
     forked = [worker for worker in world.workers(*Phase) if worker.pid]
     if not forked or chance.random() < 0.3:
         name = chance.choice(("HUP", "HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH"))
-        tick = chance.choice((story.Tick(), story.Overslept(2.0)))
+        busy = frozenset(it.serial for it in forked if chance.random() < 0.9)
+        looked = story.Looked(busy, chance.randrange(3))
+        tick = chance.choice((story.Tick(), story.Overslept(2.0), looked, looked))
         return chance.choice((tick, story.SignalCame(getattr(signal, f"SIG{name}"))))
     worker = chance.choice(forked)
     status, how = chance.choice(((0, "exit status 0"), (3, "exit status 3"), (-9, "SIGKILL")))
@@ -1011,7 +1193,8 @@ def some_event(world: World, chance: random.Random) -> Event:
     if worker.phase is Phase.BOOTING:
         events += [story.Ready(worker.serial)] * 3 + [story.BootFailed(worker.serial, "x")]
     else:
-        events += [story.Due(worker.serial), story.Leaving(worker.serial),
+        events += [story.Due(worker.serial, 50), story.Leaving(worker.serial),
+                   story.Weighed(worker.serial, chance.randrange(50, 150) << 20),
                    story.CallOverdue(worker.serial, 31.0, "GET / HTTP/1.1")]  # fmt: skip
     return chance.choice(events)
 
@@ -1023,7 +1206,7 @@ def test_whatever_happens_the_rules_hold_and_it_ends_well(seed: int, name: str) 
     world = World()
     world.forks = False
     for _ in range(500):
-        world.tell(some_event(world, chance), chance.choice((0.0, 0.01, 1.0, 20.0)))
+        world.tell(some_event(world, chance), chance.choice((0.0, 0.01, 0.4, 1.0, 20.0)))
     world.forks = True
     world.fork()
     world.signal("HUP")

@@ -28,6 +28,23 @@ def test_listening_on_a_port() -> None:
     listener.close()
 
 
+def test_how_many_wait_to_be_accepted(tmp_path: Path) -> None:
+    addresses = [ANY, UnixAddress(str(tmp_path / "s"))]
+    inet, unix = listeners = open_listeners(addresses, 16)
+    assert [item.waiting() for item in listeners] == [0, 0]
+    name = (inet.name[0], int(inet.name[1]))
+    clients = [socket.create_connection(name, timeout=5) for _ in range(3)]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(unix.name[0])
+        assert [item.waiting() for item in listeners] == [3, 0]  # it is not known of the other
+    inet.socket.accept()[0].close()
+    assert inet.waiting() == 2
+    for item in (*clients, *listeners):
+        item.close()
+    unix.unlink()
+    assert inet.waiting() == 0
+
+
 def test_one_that_fails_closes_those_opened_with_it(tmp_path: Path) -> None:
     (taken,) = open_listeners([ANY], 16)
     before = len(os.listdir("/proc/self/fd"))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from forkserve.errors import SettingsError
 from forkserve.net.peers import parse_peer
+from forkserve.proc.cpus import usable_cpus
+from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings, declarations, kinds, load_settings, reference
 from forkserve.settings.sources import PREFIX, suggestion
 
@@ -45,7 +47,9 @@ def test_defaults() -> None:
         ("max_body", "64K", 65536), ("max_body", "1M", 1 << 20), ("max_body", "2G", 2 << 30),
         ("max_body", "2GiB", 2 << 30), ("max_body", "10mb", 10 << 20), ("max_body", "8190", 8190),
         ("max_body", "none", None), ("max_body", 5, 5), ("buffer_body", "0", 0),
-        ("workers", "4", 4), ("workers", 4, 4), ("max_requests", "none", None),
+        ("workers", "4", (4, 4)), ("workers", 4, (4, 4)), ("workers", "2:8", (2, 8)), ("max_requests", "none", None),
+        ("max_lifetime", "12h", 43200.0), ("max_lifetime", "none", None), ("scale_down_after", "5m", 300.0),
+        ("max_rss", "512M", 512 << 20), ("max_rss", "none", None), ("max_rss", 1 << 20, 1 << 20),
         ("umask", "027", 0o27), ("umask", "0o27", 0o27), ("umask", "0", 0), ("umask", "none", None),
         ("log_level", "WARNING", "warning"), ("user", "none", None),
         ("env", ["A=b", "C=d e=f"], ("A=b", "C=d e=f")), ("pythonpath", ["a,b", "c"], ("a", "b", "c")),
@@ -76,6 +80,14 @@ def test_values(name: str, text: Any, value: object) -> None:
         ("max_body", "", "is not a size"), ("max_requests", "0", "is not a limit: write none"),
         ("max_requests", "1.5", "whole number"), ("max_requests", "\u0665", "whole number"),
         ("workers", "0", "less than 1"), ("workers", "many", "or auto"), ("workers", "513", "more than 512"),
+        ("workers", "8:2", "'8:2' has its greater number first; write a number of workers, or auto, or"),
+        ("workers", "0:2", "less than 1"), ("workers", "2:", "whole number"), ("workers", ":2", "MIN:MAX"),
+        ("workers", "1:2:3", "whole number"), ("workers", "1:513", "more than 512"),
+        ("max_lifetime", "0.5", "less than 1"), ("max_lifetime", "1000h", "more than 43200m"),
+        ("max_rss", "0", "is not a limit: write none"), ("max_rss", "much", "nor none; a share of the memory is 25%"),
+        ("max_rss", "0%", "'0%' is not a share from 1% to 100%"), ("max_rss", "101%", "from 1% to 100%"),
+        ("max_rss", "1.5%", "is not a size"), ("max_rss", "-5%", "is not a size"), ("max_rss", "1023K", "less than 1M"),
+        ("scale_down_after", "0", "less than 1"),
         ("backlog", "0", "less than 1"), ("backlog", [1], "is not one number or one text"), ("umask", "9", "octal"),
         ("umask", 22, "as a text"), ("umask", 0o27, "as a text"), ("umask", True, "as a text"),
         ("buffer_response", "65535", "less than 64K"), ("workers", "", "or auto"),
@@ -126,7 +138,15 @@ def test_users_and_groups() -> None:
 
 
 def test_auto_workers() -> None:
-    assert load(workers="auto").workers >= 1
+    count = usable_cpus()
+    assert load(workers="auto").workers == (count, count)
+    assert load(workers="1:auto").workers == (1, count)
+    assert load(workers="auto:512").workers == (count, 512)
+
+
+def test_a_share_of_the_memory() -> None:
+    assert load(max_rss="25%").max_rss == usable_memory() // 4
+    assert load(max_rss="100%").max_rss == usable_memory()
 
 
 @pytest.mark.parametrize(

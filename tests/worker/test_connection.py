@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.settings.kinds import Span
 from forkserve.worker.connection import Connection
 from forkserve.worker.state import State
 from tests.worker.peer import GET, Peer, hello, tcp_pair, whole
@@ -498,3 +499,24 @@ def test_a_stream_to_who_does_not_read_is_given_up_in_the_call() -> None:
     assert peer.state is State.CLOSED
     assert len(peer.accesses.seen) == 1
     assert peer.log.lines == []
+
+
+@pytest.mark.parametrize("settings", [{"max_rss": 1 << 30}, {"workers": Span(1, 2)}])
+def test_the_master_is_told_of_requests_once_a_second_if_it_asks(settings: dict[str, Any]) -> None:
+    told = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        told.append("call")
+        return []
+
+    peer = Peer(app, **settings)
+    peer.service.tell = lambda: told.append("busy")
+    for seconds in (0.0, 0.5, 0.4, 0.2, 5.0):
+        peer.wait(seconds)
+        peer.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert told == ["busy", "call", "call", "call", "busy", "call", "busy", "call"]
+
+
+def test_a_master_that_does_not_ask_is_told_nothing() -> None:
+    assert Peer(lambda environ, start_response: []).service.tell_at == float("inf")

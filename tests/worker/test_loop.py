@@ -563,5 +563,5 @@ def test_a_worker_says_once_that_it_is_due() -> None:
     for _ in range(6):
         client.send(GET)
         worker.turn()
-    assert worker.master.receive() == [(Message.DUE, "")]
+    assert worker.master.receive() == [(Message.DUE, "3")]
     assert statuses(read(client)) == [200] * 6

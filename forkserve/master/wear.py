@@ -1,0 +1,76 @@
+"""Which workers are used up, and are to be succeeded: by requests, by age, by memory. Pure.
+
+Requests are counted by the worker, which alone knows them. Age is a deadline like any other. Memory
+is read by the master, and not by the worker: one that is in a long call, or in C code, could not
+look at itself; and in one that has no requests nothing grows, so there nobody looks.
+
+What has to be done is the same for all three, and the supervisor's.
+"""
+
+from dataclasses import dataclass, field
+
+from forkserve.master import wording
+from forkserve.master.roster import Worker
+from forkserve.master.story import Log, Plan
+
+# Workers that began together end up to a tenth of their lifetime apart. Steps of the golden ratio
+# share out an interval evenly, however many there are, which chance does not.
+_SPREAD = 0.1
+_GOLDEN = 0.618033988749895
+
+# A worker above `max_rss` so soon after it was ready was born so, and its successor will be too.
+# They are replaced with pauses: a second, doubled each time. Not longer than a minute, because it
+# may leak as well.
+_FRESH = 2.0
+_FIRST_PATIENCE = 1.0
+_LONGEST_PATIENCE = 60.0
+
+
+@dataclass(slots=True)
+class Wear:
+    """Notes in a worker's ``due_at`` and ``why`` when and why it is to be succeeded."""
+
+    _patience: dict[int, float] = field(default_factory=dict)  # by slot
+    _told: bool = False
+
+    def ready(self, worker: Worker, plan: Plan, now: float) -> None:
+        """The worker begins to serve."""
+        if plan.max_lifetime is not None:
+            share = _SPREAD * (worker.serial * _GOLDEN % 1.0)
+            self._note(worker, now + plan.max_lifetime * (1.0 - share), wording.OLD)
+
+    def counted(self, worker: Worker, requests: int, now: float) -> None:
+        """The worker has served as many requests as it may."""
+        self._note(worker, now, wording.used_up(requests))
+
+    def stuck(self, worker: Worker, request: str, now: float) -> None:
+        """A call holds one of the worker's threads for ever."""
+        worker.stuck = True
+        self._note(worker, now, wording.stuck(request))
+
+    def weighed(self, worker: Worker, octets: int, plan: Plan, now: float) -> Log | None:
+        """The worker holds ``octets`` of memory. What is to be said about that, if anything."""
+        if plan.max_rss is None or octets <= plan.max_rss or worker.heavy:
+            return None
+        worker.heavy = True
+        patience = self._patience.pop(worker.slot, 0.0)
+        self._note(
+            worker, max(now, worker.ready_at + patience), wording.heavy(octets, plan.max_rss)
+        )
+        if now - worker.ready_at >= _FRESH:
+            return None
+        longer = min(max(2.0 * patience, _FIRST_PATIENCE), _LONGEST_PATIENCE)
+        self._patience[worker.slot] = longer
+        if self._told:
+            return None
+        self._told = True
+        return Log("warning", wording.born_heavy(worker, octets, plan.max_rss))
+
+    def forget(self) -> None:
+        """A new generation is in force: it may be lighter."""
+        self._patience.clear()
+        self._told = False
+
+    def _note(self, worker: Worker, when: float, why: str) -> None:
+        if when < worker.due_at:
+            worker.due_at, worker.why = when, why
