@@ -124,7 +124,7 @@ def plan_of(settings: Settings) -> Plan:
         quiet=settings.scale_down_after,
         max_lifetime=settings.max_lifetime,
         max_rss=settings.max_rss,
-        memory=0 if settings.max_rss is None else usable_memory(),
+        memory=usable_memory(),
     )
 
 

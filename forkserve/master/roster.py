@@ -46,7 +46,7 @@ class Worker:
     ready_at: float = 0.0
     due_at: float = float("inf")  # when it is to be succeeded at the latest, and why
     why: str = ""
-    heavy: bool = False  # has more memory than it may
+    heavy: int = 0  # octets of memory that it had when that was first too much
     stuck: bool = False  # a call holds one of its threads for ever
     killed: bool = False  # by the master
     failure: str | None = None  # why it did not boot, as far as is known

@@ -24,12 +24,14 @@ class Plan(NamedTuple):
     quiet: float = 30.0  # before one of those retires
     max_lifetime: float | None = None
     max_rss: int | None = None  # octets
-    memory: int = 0  # octets that all may use together, if ``max_rss`` is set
+    memory: int | None = None  # octets that all may use together
 
     @property
     def room(self) -> int:
         """The number of workers for which there is memory."""
-        return MOST_WORKERS if self.max_rss is None else self.memory // self.max_rss
+        if self.max_rss is None or self.memory is None:
+            return MOST_WORKERS
+        return self.memory // self.max_rss
 
 
 # ---- states

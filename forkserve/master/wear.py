@@ -18,10 +18,11 @@ from forkserve.master.story import Log, Plan
 _SPREAD = 0.1
 _GOLDEN = 0.618033988749895
 
-# A worker above `max_rss` so soon after it was ready was born so, and its successor will be too.
-# They are replaced with pauses: a second, doubled each time. Not longer than a minute, because it
-# may leak as well.
+# A worker that is above `max_rss` so soon after it was ready was born so, or is after its first
+# request, and its successor will be too. They are replaced with pauses: a second, doubled each
+# time, up to a minute; and at once if they grow by half, because they may leak as well.
 _FRESH = 2.0
+_GROWN = 1.5
 _FIRST_PATIENCE = 1.0
 _LONGEST_PATIENCE = 60.0
 
@@ -50,9 +51,13 @@ class Wear:
 
     def weighed(self, worker: Worker, octets: int, plan: Plan, now: float) -> Log | None:
         """The worker holds ``octets`` of memory. What is to be said about that, if anything."""
-        if plan.max_rss is None or octets <= plan.max_rss or worker.heavy:
+        if plan.max_rss is None or octets <= plan.max_rss:
             return None
-        worker.heavy = True
+        if worker.heavy:
+            if octets >= _GROWN * worker.heavy:
+                self._note(worker, now, wording.heavy(octets, plan.max_rss))
+            return None
+        worker.heavy = octets
         patience = self._patience.pop(worker.slot, 0.0)
         self._note(
             worker, max(now, worker.ready_at + patience), wording.heavy(octets, plan.max_rss)

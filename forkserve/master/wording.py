@@ -54,10 +54,10 @@ def shrunk(before: int, now: int, quiet: float) -> str:
 def no_memory_to_grow(count: int, most: int, plan: Plan) -> str:
     """There is no memory for as many workers as there may be."""
     return (
-        f"no worker was idle for a second, but there is memory ({_size(plan.memory)}) for no more "
-        f"than {workers(plan.room)} of `max_rss` ({_size(plan.max_rss or 0)}) each: it stays at "
-        f"{count}, and `workers` would allow {most}. Lower `max_rss`, or give it more memory. "
-        "This is said once"
+        "no worker was idle for a second, but there is memory "
+        f"({_size(plan.memory or 0)}) for no more than {workers(plan.room)} of `max_rss` "
+        f"({_size(plan.max_rss or 0)}) each: it stays at {count}, and `workers` would allow "
+        f"{most}. Lower `max_rss`, or give it more memory. This is said once"
     )
 
 
@@ -83,9 +83,9 @@ def born_heavy(worker: Worker, octets: int, limit: int) -> str:
     """To replace such workers does not help."""
     return (
         f"{worker} has just become ready, and holds {_size(octets)} of memory already: more than "
-        f"`max_rss` ({_size(limit)}) allows. It is replaced all the same, but with longer and "
-        "longer pauses, up to a minute. Raise `max_rss` above what the application needs. This is "
-        "said once"
+        f"`max_rss` ({_size(limit)}) allows. Such workers are replaced all the same, but with "
+        "longer and longer pauses, up to a minute, unless they grow further. Raise `max_rss` "
+        "above what the application needs. This is said once"
     )
 
 

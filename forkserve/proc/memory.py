@@ -11,25 +11,21 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
-def usable_memory(root: str = "/") -> int:
-    """Octets that the cgroup allows, or else those that the machine has. ``root``: of /proc.
+def usable_memory(root: str = "/") -> int | None:
+    """Octets that the cgroup allows, or else those that the machine has; None if neither is known.
 
-    Raises ValueError if neither can be read.
+    ``root`` is where /proc is.
     """
     limits = []
-    fields = dict(
-        line.split(":", 1) for line in cgroup.read(os.path.join(root, "proc/meminfo")).splitlines()
-    )
-    if "MemTotal" in fields:
-        limits.append(int(fields["MemTotal"].split()[0]) << 10)  # "16384 kB"
+    for line in cgroup.read(os.path.join(root, "proc/meminfo")).splitlines():
+        if line.startswith("MemTotal:"):
+            limits.append(int(line.split()[1]) << 10)  # "MemTotal:  16384 kB"
     for version, directory in cgroup.directories("memory", root):
         # "max" is no limit; version 1 has a number of about 2 ** 63 for that.
         text = cgroup.read(os.path.join(directory, _FILES[version]))
         if text.isdecimal() and int(text) > 0:
             limits.append(int(text))
-    if not limits:
-        raise ValueError("needs /proc/meminfo, which cannot be read")
-    return min(limits)
+    return min(limits, default=None)
 
 
 def resident_memory(pid: int) -> int | None:

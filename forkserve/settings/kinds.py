@@ -137,8 +137,10 @@ def size_or_share(least: int) -> Kind:
                 raise ValueError(f"{error}; a share of the memory is 25%") from None
         if not 1 <= int(match[1]) <= 100:
             raise ValueError("is not a share from 1% to 100%")
-        share = usable_memory() * int(match[1]) // 100
-        return int(_bounded(share, least, 1 << 50, False, show_size))
+        memory = usable_memory()
+        if memory is None:
+            raise ValueError("is a share of what nobody knows: /proc/meminfo cannot be read")
+        return int(_bounded(memory * int(match[1]) // 100, least, 1 << 50, False, show_size))
 
     return Kind("none|SIZE|N%", read, show_size)
 

@@ -101,7 +101,7 @@ def leaky(app: Path) -> Path:
 def test_max_rss(start: Start, leaky: Path) -> None:
     server = start("-w", "2", "--max-rss", "100M", "shop", cwd=leaky)
     with Load(server.port, "/leak?1", clients=2, body=b"leaked", pause=0.002) as load:
-        server.wait_for("has left", count=2 if not SOAK else 20)
+        server.wait_for("has left", count=20 if SOAK else 2)
         outcomes = load.stop()
     assert set(outcomes) == {200}, outcomes
     server.wait_for(r"is replaced: it holds \d+M of memory, and `max_rss` is 100M", count=2)
@@ -208,26 +208,26 @@ def test_ttin_and_ttou_under_load_lose_nothing(start: Start, count: str) -> None
 # ---- signals
 
 
+VERSION = """
+def do_version(environ, start_response):
+    return answer(start_response, b"{}")
+"""
+
+
 def test_25_hups_end_in_the_newest_generation(start: Start, app: Path) -> None:
+    (app / "shop.py").write_text(PLAIN + VERSION.format("old"))
     server = start("-w", "2", "shop", cwd=app)
     server.wait_for("is ready", count=2)
     with Load(server.port) as load:
         for milliseconds in range(25):
             server.signal("HUP")
             select_nothing(milliseconds / 1000)
-        (app / "shop.py").write_text(PLAIN.replace('b"waited"', 'b"newest"'))
+        (app / "shop.py").write_text(PLAIN + VERSION.format("newest"))
         server.signal("HUP")
-        server.wait_for("reloaded, generation 2 serves")
-        while sum("loading generation" in it for it in server.lines) > sum(
-            "reloaded, generation" in it for it in server.lines
-        ):
+        while {server.get("/version")[1] for _ in range(20)} != {b"newest"}:
             load.wait_for(1)
         outcomes = load.stop()
     assert set(outcomes) == {200}, outcomes
-    newest = sum("reloaded, generation" in it for it in server.lines) + 1
-    assert server.get("/generation") == (200, b"%d" % newest)
-    assert {server.get("/generation")[1] for _ in range(20)} == {b"%d" % newest}
-    assert len(server.workers()) == 2 or server.wait_for("has left", count=2 * (newest - 1))
     assert server.stop() == 0
 
 

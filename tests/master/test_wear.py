@@ -78,6 +78,20 @@ def test_workers_that_are_too_heavy_from_birth_are_replaced_with_pauses() -> Non
     assert other.due_at == NOW + 0.5
 
 
+def test_one_that_is_too_heavy_from_birth_and_grows_is_replaced_at_once() -> None:
+    wear = Wear()
+    for serial in range(10):
+        wear.weighed(worker(serial), 300 * MEBI, PLAN, NOW)
+    each = worker(11)
+    wear.weighed(each, 300 * MEBI, PLAN, NOW)
+    assert each.due_at == NOW + 60.0
+    wear.weighed(each, 449 * MEBI, PLAN, NOW + 5.0)
+    assert each.due_at == NOW + 60.0
+    wear.weighed(each, 450 * MEBI, PLAN, NOW + 6.0)
+    assert each.due_at == NOW + 6.0
+    assert "450M" in each.why
+
+
 def test_a_new_generation_may_be_lighter() -> None:
     wear = Wear()
     for serial in range(5):

@@ -462,8 +462,7 @@ def test_memory_that_may_really_be_used(tmp_path: Path, files: dict[str, str], o
 
 
 def test_memory_of_which_nothing_can_be_known(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs /proc/meminfo"):
-        memory.usable_memory(str(tmp_path))
+    assert memory.usable_memory(str(tmp_path)) is None
 
 
 def test_the_memory_that_a_process_holds() -> None:

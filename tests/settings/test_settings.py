@@ -145,8 +145,10 @@ def test_auto_workers() -> None:
 
 
 def test_a_share_of_the_memory() -> None:
-    assert load(max_rss="25%").max_rss == usable_memory() // 4
-    assert load(max_rss="100%").max_rss == usable_memory()
+    memory = usable_memory()
+    assert memory is not None
+    assert load(max_rss="25%").max_rss == memory // 4
+    assert load(max_rss="100%").max_rss == memory
 
 
 @pytest.mark.parametrize(
