@@ -12,17 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
 from forkserve.master.gauge import Gauge
-from forkserve.master.generation import (
-    Generation,
-    close_unshared,
-    log_killed,
-    log_owner,
-    open_generation,
-    plan_of,
-)
+from forkserve.master.generation import Generation, log_killed, plan_of
+from forkserve.master.generations import Generations
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Entrances, Spawner
@@ -30,15 +23,13 @@ from forkserve.master.story import Action, Event
 from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.watch import CallWatch
-from forkserve.net.listeners import clipped_backlog
-from forkserve.ops.logs import LEVELS, error_log
+from forkserve.ops.logs import LEVELS
 from forkserve.ops.scoreboard import Call, Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
 from forkserve.proc.memory import resident_memory
 from forkserve.proc.pidfile import PidFile
 from forkserve.proc.signals import SignalQueue, describe_status, reset, unblock_all
-from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 
 SIGNALS = (
@@ -63,9 +54,8 @@ class Shell:
     ) -> None:
         """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
         self._settings = settings
-        self._read_settings = read_settings
+        self._generations = Generations(settings, read_settings, succession.inherited)
         self._succession = succession
-        self._inherited = succession.inherited
         self._notifier = succession.notifier
         self._supervisor = Supervisor(plan_of(settings))
         self._scoreboard = Scoreboard(ROWS + 1)  # the last one stands for another master's
@@ -77,8 +67,6 @@ class Shell:
         self._by_fd: dict[int, int] = {}  # descriptor of a channel -> serial
         self._by_pid: dict[int, int] = {}  # pid -> serial
         self._rows: dict[int, Row] = {}  # by serial
-        self._generations: dict[int, Generation] = {}
-        self._current = 1  # the generation in force
         self._watch = CallWatch()
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
@@ -94,17 +82,15 @@ class Shell:
             self._pid_file = PidFile(self._succession.pid_path(self._settings.pid))
             self._pid_file.acquire()
         try:
-            generation = open_generation(
-                1, self._settings, self._inherited, None, self._succession.listeners
-            )
-            self._take_up(generation)
+            self._generations.open_first(self._succession.listeners)
+            self._set_up_looks()
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
             self._signals.listen(_signals_to_hear())
             unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
-                lambda: self._generations[self._current],
+                lambda: self._generations.current,
                 lambda: self._scoreboard.set_serving(ROWS, True),
             )  # fmt: skip
             # What exists now is shared with the workers; their collectors need not touch it.
@@ -118,7 +104,7 @@ class Shell:
                 self._pid_file.release()
         if self._exit_status:
             self._succession.fail()
-        self._log.info("stopped")
+        self._generations.log.info("stopped")
         return self._exit_status
 
     # ---- events
@@ -147,7 +133,7 @@ class Shell:
         self._woke = woke
         late = woke - max(due, before)
         if late > _OVERSLEPT:
-            self._watch.forgive(self._timeouts(), late, woke)
+            self._watch.forgive(self._generations.timeouts, late, woke)
             self._succession.forgive(late)
             self._feed(story.Overslept(late))
         self._templates.hear()  # who a worker is, before it says something
@@ -162,7 +148,7 @@ class Shell:
                 self._succession.take_signal(number)
         if woke >= self._watch.next_look:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
-            for overdue in self._watch.look(calls, self._timeouts(), woke):
+            for overdue in self._watch.look(calls, self._generations.timeouts, woke):
                 self._feed(overdue)
         if woke >= self._gauge.next_look:
             self._look(woke)
@@ -175,7 +161,7 @@ class Shell:
         running = frozenset(serial for serial, row in self._rows.items() if _is_busy(row))
         for serial in self._gauge.look(running, now):
             self._weigh(serial)
-        waiting = sum(item.waiting() for item in self._generations[self._current].listeners)
+        waiting = sum(item.waiting() for item in self._generations.current.listeners)
         self._feed(story.Looked(running, waiting))
 
     def _weigh(self, serial: int) -> None:
@@ -183,9 +169,6 @@ class Shell:
         octets = None if worker is None else resident_memory(worker.pid)
         if octets is not None:
             self._feed(story.Weighed(serial, octets))
-
-    def _timeouts(self) -> list[float | None]:
-        return [generation.settings.timeout for generation in self._generations.values()]
 
     def _converse(self, serial: int) -> None:
         """Hear what a worker says, and say what it did not listen to before."""
@@ -280,13 +263,14 @@ class Shell:
 
     def log(self, level: str, text: str) -> None:
         """Say it in the error log."""
-        self._log.log(LEVELS[level], "%s", text)
+        self._generations.log.log(LEVELS[level], "%s", text)
 
     def _log_killed(self, serial: int, call: Call) -> None:
         """A worker has ended in ``call``, so it is here that its line is written (I8)."""
-        worker, current = self._supervisor.roster.get(serial), self._generations[self._current]
-        own = current if worker is None else self._generations.get(worker.generation, current)
-        log_killed(own, call, 0 if worker is None else worker.pid, time.monotonic())
+        worker = self._supervisor.roster.get(serial)
+        if worker is not None:
+            own = self._generations.get(worker.generation)
+            log_killed(own, call, worker.pid, time.monotonic())
 
     # ---- actions
 
@@ -302,26 +286,26 @@ class Shell:
                 else:
                     self._templates.kill(serial, number)
             case story.LoadSettings(generation=number):
-                self._load(number)
+                self._events.append(self._generations.load(number))
             case story.Commit(generation=number):
-                self._take_up(self._generations[number])
-                self._release(self._generations.pop(number - 1))
+                self._generations.take_up(number)
+                self._set_up_looks()
+                self._release(number - 1)
             case story.Discard(generation=number):
-                if number in self._generations:
-                    self._release(self._generations.pop(number))
+                self._release(number)
             case story.StopListening():
                 self._templates.end()
-                for generation in self._generations.values():
-                    for listener in generation.listeners:
-                        listener.turn_away()
-                        listener.unlink()
-                        listener.close()
+                for listener in self._generations.listeners:
+                    listener.turn_away()
+                    listener.unlink()
+                    listener.close()
             case story.ReopenLogs():
-                self._reopen_logs()
+                self._templates.reopen()
+                self._generations.reopen_logs()
             case story.Notify(lines=lines):
                 self._notifier.notify(*lines)
             case story.Announce(text=text, workers=count):
-                self._announce(text, count)
+                self._generations.announce(text, count)
             case story.Log(level=level, text=text):
                 self.log(level, text)
             case story.Exit(status=status):
@@ -329,7 +313,7 @@ class Shell:
 
     def _spawn(self, action: story.Spawn) -> None:
         row = self._scoreboard.row(action.row)
-        generation = self._generations[action.generation]
+        generation = self._generations.get(action.generation)
         row.take(generation.settings.threads)
         try:
             channel = self._spawner.spawn(action, generation, lambda: self._let_go(generation))
@@ -347,9 +331,7 @@ class Shell:
         sockets of another generation, or they would stay open when that one ends."""
         reset(SIGNALS)
         self._succession.let_go()
-        del self._generations[own.number]
-        for other in self._generations.values():
-            close_unshared(other, [own])
+        self._generations.let_go(own)
         self._signals.close()
         self._epoll.close()
         for channel in self._channels.values():
@@ -358,83 +340,17 @@ class Shell:
         if self._pid_file is not None:
             self._pid_file.close()
 
-    def _announce(self, text: str, count: int) -> None:
-        generation = self._generations[self._current]
-        scheme = "http" if generation.tls is None else "https"
-        self._log.info(
-            "%s serves %s on %s with %d worker%s",
-            text,
-            generation.settings.app,
-            " ".join(listener.url_of(scheme) for listener in generation.listeners),
-            count,
-            "" if count == 1 else "s",
-        )
+    def _release(self, number: int) -> None:
+        self._templates.end(number)
+        self._generations.release(number)
 
-    # ---- generations
-
-    def _load(self, number: int) -> None:
-        """Read the settings, and open what they need beyond what is open.
-
-        Whatever fails here is a reason to refuse the reload, and none for the server to end.
-        """
-        try:
-            current = self._generations[self._current]
-            generation = open_generation(number, self._read_settings(), self._inherited, current)
-        except ForkserveError as error:
-            self._events.append(story.SettingsRefused(error.report()))
-            return
-        except Exception as error:  # noqa: BLE001 - the boundary of a reload
-            reason = f"{in_a_line(error)}\n{traceback_of(error, ())}"
-            self._events.append(story.SettingsRefused(reason))
-            return
-        self._generations[number] = generation
-        self._events.append(story.SettingsLoaded(plan_of(generation.settings)))
-
-    def _take_up(self, generation: Generation) -> None:
-        """``generation`` is in force, for the master too."""
-        settings = generation.settings
-        self._generations[generation.number] = generation
-        self._current = generation.number
+    def _set_up_looks(self) -> None:
+        settings = self._generations.current.settings
         self._watch.settings_changed()
-        weighs = settings.max_rss is not None
-        self._gauge.set_up(weighs=weighs, counts=settings.workers.least < settings.workers.most)
-        for listener in generation.listeners:
-            listener.set_backlog(settings.backlog)
-        self._log = error_log(generation.error_file, settings.log_level, "master")
-        set_title("master", settings.name or settings.app)
-        clipped = clipped_backlog(settings.backlog)
-        if clipped is not None:
-            self._log.warning(
-                "backlog is %d, but the kernel allows %d: raise net.core.somaxconn, or lower it",
-                settings.backlog, clipped,
-            )  # fmt: skip
-        if generation.unfit is not None:
-            self._log.warning("%s", generation.unfit)
-        if settings.pid != self._settings.pid:
-            self._log.warning("a new `pid` is used only after a restart")
-
-    def _release(self, generation: Generation) -> None:
-        """Close what no generation uses any more."""
-        self._templates.end(generation.number)
-        for listener in close_unshared(generation, list(self._generations.values())):
-            listener.unlink()
-
-    def _reopen_logs(self) -> None:
-        failed = False
-        self._templates.reopen()
-        for generation in self._generations.values():
-            for file in (generation.error_file, generation.access_file):
-                if file is not None:
-                    try:
-                        file.open(*log_owner(generation.settings))
-                    except OSError as error:
-                        failed = True
-                        self._log.error(
-                            "USR1: cannot open %s. What was open stays in use",
-                            why_not(file.path, error),
-                        )
-        if not failed:
-            self._log.info("USR1: the log files are open anew")
+        self._gauge.set_up(
+            weighs=settings.max_rss is not None,
+            counts=settings.workers.least < settings.workers.most,
+        )
 
 
 def _signals_to_hear() -> list[signal.Signals]:

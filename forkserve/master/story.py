@@ -19,12 +19,12 @@ class Plan(NamedTuple):
     workers: int
     boot_timeout: float
     graceful_timeout: float
-    preload: bool = False  # a fresh worker has the code of its generation, not that on the disk
     most: int = 0  # workers, if there may be more than ``workers``
     quiet: float = 30.0  # before one of those retires
     max_lifetime: float | None = None
     max_rss: int | None = None  # octets
     memory: int | None = None  # octets that all may use together
+    preload: bool = False  # a fresh worker has the code of its generation, not that on the disk
 
     @property
     def room(self) -> int:

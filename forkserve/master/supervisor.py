@@ -51,7 +51,6 @@ class Supervisor(Orders):
     _hup_pending: bool = False
     _exit_status: int = EXIT_OK
     _last_failure: str = ""
-    _refused: bool = False  # the last reload was: what is on the disk does not boot
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event, and say what to do. ``now``: monotonic seconds, never going back."""
@@ -211,7 +210,6 @@ class Supervisor(Orders):
         self.strength.adopt(self.plan, now)
         self.wear.forget()
         self.reload = Reload.ROLLING
-        self._refused = False
         self.roster.forget_deaths()
         self._do(story.Commit(self.generation))
         for worker in self.roster.in_phase(Phase.BOOTING):
@@ -226,7 +224,7 @@ class Supervisor(Orders):
         self.reload = Reload.ROLLING if rolling else Reload.NONE
         self._next_plan = None
         self._do(story.Discard(self.generation + 1))
-        self._refused = True
+        self.wear.paused = not self.plan.preload
         self._log("error", wording.refused(self.generation, reason, self.plan))
         self._settled(f"reload refused: {reason.splitlines()[0]}")
 
@@ -376,12 +374,7 @@ class Supervisor(Orders):
         return sorted(due, key=self._due_at)
 
     def _due_at(self, worker: Worker) -> float:
-        if worker.generation < self.generation:
-            return 0.0
-        # Who has served enough would be succeeded by the code that has just been refused. But what
-        # a stuck call has left of a worker is no better than a failed boot.
-        recycling = self.plan.preload or not self._refused or worker.stuck
-        return worker.due_at if recycling else _NEVER
+        return 0.0 if worker.generation < self.generation else self.wear.due_at(worker)
 
     def _succeed(self, worker: Worker, now: float) -> None:
         if worker.why and worker.generation == self.generation:

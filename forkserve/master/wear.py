@@ -23,13 +23,19 @@ _GOLDEN = 0.618033988749895
 # time, up to a minute; and at once if they grow by half, because they may leak as well.
 _FRESH = 2.0
 _GROWN = 1.5
+_NEVER = float("inf")
 _FIRST_PATIENCE = 1.0
 _LONGEST_PATIENCE = 60.0
 
 
 @dataclass(slots=True)
 class Wear:
-    """Notes in a worker's ``due_at`` and ``why`` when and why it is to be succeeded."""
+    """Notes in a worker's ``due_at`` and ``why`` when and why it is to be succeeded.
+
+    ``paused``: a reload stands refused, and a successor would be of the code that was refused
+    """
+
+    paused: bool = False
 
     _patience: dict[int, float] = field(default_factory=dict)  # by slot
     _told: bool = False
@@ -71,8 +77,14 @@ class Wear:
         self._told = True
         return Log("warning", wording.born_heavy(worker, octets, plan.max_rss))
 
+    def due_at(self, worker: Worker) -> float:
+        """When it is to be succeeded. What a stuck call has left of it is no better than a failed
+        boot, so that one does not wait."""
+        return _NEVER if self.paused and not worker.stuck else worker.due_at
+
     def forget(self) -> None:
         """A new generation is in force: it may be lighter."""
+        self.paused = False
         self._patience.clear()
         self._told = False
 
