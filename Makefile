@@ -2,13 +2,14 @@
 # make test    every test
 # make check   formatting, lint, types
 # make bench   forkserve beside other servers
+# make soak    whether anything is lost, in full counts
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench soak clean
 
 run: $(VENV)/.run
 	$(BIN)/forkserve --workers 4 --bind :8000 forkserve.demo:application
@@ -23,6 +24,9 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.run
 	$(BIN)/python -m benchmarks $(BENCH)
+
+soak: $(VENV)/.run
+	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 # What is installed, in a virtual environment of its own. Made anew when pyproject.toml changes.
 $(VENV)/bin/python:

@@ -58,7 +58,9 @@ def main() -> None:
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (options.out / "results.svg").write_text(chart.draw(results))
     if not (options.scenario or options.server or options.no_footprint):
-        (options.out / "README.rst").write_text(report.document(results))
+        path = Path(__file__).parent / "soak.json"
+        soak = json.loads(path.read_text()) if path.exists() else {}
+        (options.out / "README.rst").write_text(report.document(results, soak))
 
 
 def times(

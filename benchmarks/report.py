@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.soak.report import section
+from benchmarks.tables import table
+
 _TEMPLATE = """\
 ==========
 Benchmarks
@@ -68,28 +71,28 @@ waitress and bjoern have no workers.
 _CLOSED = "Socket errors: connect 0, read"
 
 
-def document(results: dict[str, Any]) -> str:
-    """``results`` as in ``results.json``."""
+def document(results: dict[str, Any], soak: dict[str, Any]) -> str:
+    """``results`` as in ``results.json``, ``soak`` as in ``soak.json``."""
     names = list(results["versions"])
     scenarios = results["scenarios"]
     others = [name for name in names if name != "forkserve"]
-    return _TEMPLATE.format(
+    text = _TEMPLATE.format(
         **results["machine"],
         connections=results["connections"],
         seconds=results["seconds"],
         rounds=results["rounds"],
         date=results["date"],
         versions=", ".join(f"{name} {version}" for name, version in results["versions"].items()),
-        rates=_table(
+        rates=table(
             ["Scenario", *names],
             [[name, *_row(result["median"], names, 0)] for name, result in scenarios.items()],
         ),
-        ratios=_table(
+        ratios=table(
             ["Scenario", *others],
             [[name, *_row(result["ratio"], others, 2)] for name, result in scenarios.items()],
         ),
         failures=_failures(scenarios),
-        footprint=_table(
+        footprint=table(
             ["Server", "first answer, ms", "workers, MiB", "all, MiB"],
             [
                 [name, *(str(item[key]) for key in ("first_answer_ms", "workers_pss_mib",
@@ -98,6 +101,7 @@ def document(results: dict[str, Any]) -> str:
             ],
         ),
     )  # fmt: skip
+    return text + section(soak)
 
 
 def _row(values: dict[str, float], names: Sequence[str], digits: int) -> list[str]:
@@ -115,14 +119,3 @@ def _failures(scenarios: dict[str, Any]) -> str:
     return (
         "".join(["\n\nAnswers that were wrong or missing:\n\n", "\n".join(lines)]) if lines else ""
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A simple table of reStructuredText."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    bar = " ".join("=" * width for width in widths)
-    lines = [
-        " ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
-    return "\n".join([bar, lines[0], bar, *lines[1:], bar])

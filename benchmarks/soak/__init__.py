@@ -1,0 +1,1 @@
+"""Whether anything is lost: clients that count, and what happens to a server meanwhile."""
