@@ -44,22 +44,34 @@ def test_a_request_whose_worker_is_killed_has_its_line_in_the_access_log(
     assert '"GET / HTTP/1.1"' in other
 
 
-@pytest.mark.parametrize(("route", "arguments"), [("exit", ()), ("spin", ("-t", "0.5"))])
-def test_so_has_each_request_that_ends_its_worker(
-    start: Start, tmp_path: Path, route: str, arguments: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("app", ["plain", "stuck_in_c"])
+def test_so_has_each_request_that_ends_its_worker(start: Start, tmp_path: Path, app: str) -> None:
     access = tmp_path / "access"
     server = start(
-        *arguments, "--access-logfile", str(access), "plain",
+        "-t", "0.5", "--access-logfile", str(access), app,
         errors=("died:", "longer than `timeout`"),
     )  # fmt: skip
     with server.connect() as client:
-        client.send(f"GET /{route} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        client.send(b"GET /exit HTTP/1.1\r\nHost: h\r\n\r\n")
         assert client.rest() == b""
     server.wait_for("is ready", count=2)
     assert server.stop() == 0
     (line,) = access.read_text().splitlines()
-    assert line.endswith(f'"GET /{route} HTTP/1.1" 000 - "-" "-"')
+    assert line.endswith('"GET /exit HTTP/1.1" 000 - "-" "-"')
+
+
+def test_a_stuck_call_that_was_answered_has_one_line(start: Start, tmp_path: Path) -> None:
+    access = tmp_path / "access"
+    server = start(
+        "-t", "0.5", "--access-logfile", str(access), "plain", errors=("longer than `timeout`",)
+    )
+    with server.connect() as client:
+        client.send(b"GET /spin HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.response().status == 504
+    server.wait_for("has left")
+    assert server.stop() == 0
+    (line,) = access.read_text().splitlines()
+    assert '"GET /spin HTTP/1.1" 504 ' in line
 
 
 def test_a_killed_worker_is_replaced_within_half_a_second(start: Start) -> None:

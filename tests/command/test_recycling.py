@@ -222,7 +222,9 @@ def test_25_hups_end_in_the_newest_generation(start: Start, app: Path) -> None:
         for milliseconds in range(25):
             server.signal("HUP")
             select_nothing(milliseconds / 1000)
-        (app / "shop.py").write_text(PLAIN + VERSION.format("newest"))
+        # In one step: a reload that is under way must not find half a file.
+        (app / "new").write_text(PLAIN + VERSION.format("newest"))
+        (app / "new").rename(app / "shop.py")
         server.signal("HUP")
         while {server.get("/version")[1] for _ in range(20)} != {b"newest"}:
             load.wait_for(1)

@@ -502,7 +502,7 @@ def test_a_new_one_that_is_half_ready_gives_back_what_it_serves(
 ) -> None:
     """One of its workers hangs at each boot, the other has accepted connections by then."""
     one = line(
-        "-w", "2", "--boot-timeout", "1", "shop", cwd=app, errors=(REFUSED, "could not boot")
+        "-w", "2", "--boot-timeout", "4", "shop", cwd=app, errors=(REFUSED, "could not boot")
     )  # fmt: skip
     one.server.wait_for("is ready", count=2)
     hang = (
