@@ -365,13 +365,13 @@ def test_term_answers_running_requests(start: Start, gate: Path, idle: int) -> N
         server.signal("TERM")
         server.wait_for("TERM: stopping")
         gate.write_text("")
-        assert client.response().content == b"waited"  # type: ignore[attr-defined]
+        response = client.response()
+        assert response.content == b"waited"  # type: ignore[attr-defined]
         assert waiting.response().content == b"hello"  # type: ignore[attr-defined]
-        # The order to leave is read between two calls: an answer after it announces the close.
-        closing = False
-        while not closing:
+        # An answer that begins after the worker has heard of it announces the close.
+        while response.getheader("Connection") != "close":
             client.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
-            closing = client.response().getheader("Connection") == "close"
+            response = client.response()
         assert client.rest() == b""
     assert server.wait() == 0
     for item in others:
