@@ -63,7 +63,8 @@ def haproxy(
         try:
             yield
         finally:
-            process.terminate()
+            # It ends when its last stream has, and so has written its line.
+            process.send_signal(signal.SIGUSR1)
             try:
                 process.wait(WAIT)
             finally:
