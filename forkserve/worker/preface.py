@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from forkserve.http.errors import ProtocolError
 from forkserve.http.proxy_protocol import LONGEST, parse_proxy_header
@@ -45,7 +45,12 @@ def connector(settings: Settings, context: "ssl.SSLContext | None") -> Connect:
     proxies = trust_in(settings.proxy_allow_from) if settings.proxy_protocol == "on" else None
     if proxies is None and context is None:
         return Connection
-    return partial(PrefacedConnection, proxies=proxies, context=context)
+    encrypt = None
+    if context is not None:
+        from forkserve.net.tls import TlsSocket  # ssl takes a while, for those who use it
+
+        encrypt = partial(TlsSocket, context)
+    return partial(PrefacedConnection, proxies=proxies, encrypt=encrypt)
 
 
 class PrefacedConnection(Connection):
@@ -62,18 +67,13 @@ class PrefacedConnection(Connection):
         now: float,
         *,
         proxies: Callable[[str], bool] | None,
-        context: "ssl.SSLContext | None",
+        encrypt: "Callable[[socket.socket], TlsSocket] | None",
     ) -> None:
         """``proxies`` says of an address whether a PROXY header comes from it; None: from nobody.
 
-        Raises OSError.
+        ``encrypt``: puts TLS on a socket; None: plain HTTP.
         """
-        tls = None
-        if context is not None:
-            tls = cast(
-                "TlsSocket",
-                context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False),
-            )
+        tls = None if encrypt is None else encrypt(sock)
         super().__init__(service, tls or sock, base, remote, now)
         self._tls = tls
         if proxies is not None and proxies(remote[0]):
