@@ -54,6 +54,8 @@ class Connection(Intake):
         try:
             octets = self.socket.recv(RECV_HEAD if state is IDLE or state is HEAD else RECV)
         except BlockingIOError:
+            if state is BODY and self.unsent is not None:
+                self._ask_again()
             return
         except OSError:
             octets = b""
@@ -86,6 +88,13 @@ class Connection(Intake):
             assert self.exchange is not None
             self.exchange.close_file()
             self._after_response(now)
+
+    def _ask_again(self) -> None:
+        """Send what is left of the 100 (Continue)."""
+        try:
+            self.send_unsent()
+        except ClientDisconnected:
+            self.close()
 
     def turn(self, now: float) -> None:
         """Serve the next request of a READY connection, as far as it is there."""

@@ -28,13 +28,13 @@ from forkserve.worker.handoff import HandoffQueue, Parcel
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
-from forkserve.worker.state import READABLE, ROWS, UNCHANGED, State
+from forkserve.worker.state import READABLE, ROWS, UNCHANGED, WRITABLE, State
 from forkserve.wsgi.call import Environ
 
 _EVENTS = 256  # taken from the kernel at once; the deadlines of the others wait for the next time
 _NEVER = float("inf")
 
-_FLUSH, _READY, _IDLE = State.FLUSH, State.READY, State.IDLE
+_BODY, _FLUSH, _READY, _IDLE = State.BODY, State.FLUSH, State.READY, State.IDLE
 _RUNNING, _CLOSED = State.RUNNING, State.CLOSED
 
 
@@ -225,6 +225,8 @@ class Loop:
         if state is _READY:
             self._ready.append(connection)
         events = ROWS[state].events
+        if state is _BODY and connection.unsent is not None:
+            events |= WRITABLE  # for the 100 (Continue), without which no body may ever come
         if events not in (UNCHANGED, connection.watched):
             if connection.watched == UNCHANGED:
                 self._epoll.register(fd, events)

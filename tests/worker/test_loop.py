@@ -1,5 +1,6 @@
 """The loop over socketpairs, with a clock of our own: fairness, deadlines, room, leaving."""
 
+import contextlib
 import io
 import logging
 import os
@@ -26,7 +27,7 @@ from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
 from tests.certificates import Certificates
-from tests.worker.peer import GET, Clock, hello, statuses
+from tests.worker.peer import GET, Clock, echo, hello, statuses
 
 
 class Worker:
@@ -351,6 +352,27 @@ def test_at_the_limit_who_has_said_nothing_makes_room_if_nobody_is_idle() -> Non
     half.send(GET[5:])
     worker.turn()
     assert statuses(read(half)) == [200]
+
+
+def test_a_continue_that_finds_no_room_goes_out_when_there_is_some() -> None:
+    worker = Worker(echo)
+    client = worker.pair()
+    (connection,) = worker.held
+    with contextlib.suppress(BlockingIOError):
+        while True:  # as if of an earlier response
+            connection.socket.send(b"x" * 1000)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection.socket.send(b"x")
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    worker.turn()
+    assert read(client).strip(b"x") == b""
+    worker.turn()
+    assert read(client) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"hello")
+    worker.turn()
+    answer = read(client)
+    assert (statuses(answer), b"\r\nhello\r\n" in answer) == ([200], True)
 
 
 def over_tls(worker: Worker, client: socket.socket, certificates: Certificates) -> bytes:
