@@ -138,15 +138,18 @@ class Connection(Intake):
         """When the request of a READY connection had come."""
         return self.deadline - self.service.queue_timeout
 
-    def parcel(self, listener: str, now: float) -> Parcel | None:
-        """What another worker needs to go on with it, None if it has to stay."""
-        if (
-            self.state not in _MOVABLE
-            or self.exchange is not None
-            or type(self.socket) is not socket.socket
-            or len(self.buffer) > MAX_OCTETS
-        ):
-            return None
+    @property
+    def portable(self) -> bool:
+        """It is between two requests, and all that there is of it goes into a parcel."""
+        return (
+            self.state in _MOVABLE
+            and self.exchange is None
+            and type(self.socket) is socket.socket
+            and len(self.buffer) <= MAX_OCTETS
+        )
+
+    def parcel(self, listener: str, now: float) -> Parcel:
+        """What another worker needs to go on with it. It is portable."""
         return Parcel(self.remote, listener, self.served, self.deadline - now, self.buffer)
 
     def resume(self, parcel: Parcel, now: float) -> None:

@@ -280,22 +280,24 @@ class Loop:
         if self._sharing is None:
             return
         now = self._service.clock()
-        self._share_again = now + AGAIN
         waiting = [item for item in self._ready if item.state is _READY]
-        given = self._sharing.relieve(waiting, now)
-        for connection in given:
+        for connection in self._sharing.relieve(waiting, now):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
-        if not self._ready:
-            self._share_again = _NEVER
+        self._relieve_again(now)
+
+    def _relieve_again(self, now: float) -> None:
+        if any(item.portable for item in self._ready):
+            self._share_again = min(self._share_again, now + AGAIN)
 
     def _give(self, fd: int, connection: Connection) -> bool:
         """This worker retires: let a sibling have the connection, if it is between requests."""
         assert self._sharing is not None
+        if not connection.portable:
+            return False  # or not yet: it is parked again when its request is over
         now = self._service.clock()
         if not self._sharing.give(connection, now):
-            if connection.movable:
-                self._share_again = now + AGAIN  # no room in the queue, or a request under way
+            self._share_again = now + AGAIN  # there is no room in the queue
             return False
         self._let_move(fd, connection)
         return True
@@ -330,6 +332,7 @@ class Loop:
             self._share_again = _NEVER
             if self.leaving:
                 self._give_all()
+            self._relieve_again(now)
 
     def _timeout(self, now: float) -> float | None:
         if self._ready and self._lead.calls:

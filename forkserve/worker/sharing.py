@@ -45,15 +45,15 @@ class Sharing:
         given = []
         for connection in waiting:
             late = to_anybody and now - connection.waits_since >= _LONG_WAIT
-            if not idle and not late:
+            if not (idle or late) or not connection.portable:
                 continue
-            if self.give(connection, now):
-                given.append(connection)
-                idle = max(0, idle - 1)
+            if not self.give(connection, now):
+                break  # there is no room in the queue
+            given.append(connection)
+            idle = max(0, idle - 1)
         return given
 
     def give(self, connection: Connection, now: float) -> bool:
-        """Give it away, if it can be and there is room in the queue."""
+        """Give it away, if there is room in the queue. It is portable."""
         listener = " ".join(self._environs.name_of(connection.base))
-        parcel = connection.parcel(listener, now)
-        return parcel is not None and self._queue.give(connection.socket, parcel)
+        return self._queue.give(connection.socket, connection.parcel(listener, now))

@@ -4,6 +4,7 @@ import io
 import logging
 import select
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.master.generation import load_tls
 from forkserve.net.address import InetAddress
 from forkserve.net.listeners import open_listeners
 from forkserve.ops.scoreboard import Scoreboard
@@ -24,8 +26,10 @@ from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
+from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
+from tests.certificates import Certificates
 from tests.worker.peer import GET, Lines, statuses
 
 SLOW = b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -64,15 +68,18 @@ class Worker:
         logger = logging.Logger("t")
         logger.addHandler(self.log)
         service = Service(app, values, Lead(cells[0]), logger, None, time.monotonic, 10)
+        tls = load_tls(values)
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
         environs = Environs(
             lambda name, tls: {
                 **listener_environ(io.StringIO(), name, software="t", slot=index, generation=1),
                 "forkserve.deadline": service.set_deadline,
-            }
+            },
+            tls=tls is not None,
         )
         self.loop = Loop(
-            service, [self.listener], environs, 1000, 1e9, queue=queue, row=row
+            service, [self.listener], environs, 1000, 1e9,
+            connect=connector(values, tls), queue=queue, row=row,
         )  # fmt: skip
         self.master, channel = Channel.pair()
         self.signals = SignalQueue()
@@ -348,6 +355,32 @@ def test_nobody_is_handed_to_a_worker_that_is_gone() -> None:
         # It has its last chance here.
         assert ask(client) == b"/ "
         assert client.recv(1) == b""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_clients_of_tls_are_served_where_they_are(certificates: Certificates) -> None:
+    site = Site()
+    context = ssl.create_default_context(cafile=certificates.pem("ca"))
+    with workers(site, 2, **certificates.settings()) as (busy, _):
+        clients = [
+            context.wrap_socket(busy.connect(), server_hostname="127.0.0.1") for _ in range(3)
+        ]
+        for client in clients:
+            assert ask(client) == b"/ "
+        slow, waiting, idle = clients
+        slow.sendall(SLOW)
+        site.begun.acquire()
+        waiting.sendall(GET)
+        busy.master.send(Message.RETIRE)
+        idle.sendall(b"GET / HTTP/7\r\n\r\n")
+        assert statuses(idle.recv(65536)) == [400]
+        site.go.set()
+        assert (answer(slow), answer(waiting)) == (b"/slow ", b"/ ")
+        assert set(site.threads) == {busy.main.ident}
 
 
 # ---- all at once
