@@ -92,29 +92,40 @@ class Admission:
                 self._watch(listener.socket.fileno(), self._acceptor(listener))
             if self._queue is not None:
                 self._watch(self._queue.fileno(), self._take_one)
-        elif not on:
+        elif not on and self._watched:
             for fd in self._watched:
                 self._loop.forget(fd)
             self._watched.clear()
+            if self.room:
+                self._take_in(1)
 
     def _watch(self, fd: int, call: Callable[[], object]) -> None:
         self._loop.watch(fd, call, READABLE | select.EPOLLEXCLUSIVE)
         self._watched.append(fd)
 
+    def _take_in(self, most: int) -> None:
+        """Take what waits in each listener, and what siblings have handed off; serve none of it
+        yet. At least one of each: the kernel has woken one worker for it, and that was perhaps this
+        one, who hears of no more from now on. The others would sleep on."""
+        for listener in self._listeners:
+            queued = most
+            while queued and self._accept_one(listener, serve=False):
+                queued -= 1
+        self.take_handed_off(most)
+
+    def take_handed_off(self, most: int = _QUEUED) -> None:
+        """Take what siblings have handed off; serve none of it yet."""
+        while self._queue is not None and most and self._take_one(serve=False):
+            most -= 1
+
     def end(self, *, serve_queued: bool) -> None:
         """Take in no more. ``serve_queued``: but what waits already, for nobody else will."""
         self.close()
+        # Not served before all are accepted: under a steady load there is always another one.
+        self._take_in(_QUEUED if serve_queued else 1)
         for listener in self._listeners:
-            # Not served before all are accepted: under a steady load there is always another one.
-            queued = _QUEUED if serve_queued else 0
-            while queued and self._accept_one(listener, serve=False):
-                queued -= 1
             listener.close()
         self._listeners = []
-        if serve_queued and self._queue is not None:
-            queued = _QUEUED
-            while queued and self._take_one():
-                queued -= 1
         self.again = _NEVER
 
     def let_go(self) -> None:
@@ -149,7 +160,7 @@ class Admission:
         self._loop.add(sock, self._environs.of(listener.name), remote, serve=serve)
         return room
 
-    def _take_one(self) -> bool:
+    def _take_one(self, *, serve: bool = True) -> bool:
         """Go on with a connection that a sibling has handed off. False: there is none, or no room
         for it."""
         assert self._queue is not None
@@ -158,7 +169,8 @@ class Admission:
         if taken is None:
             return self._queue.starved and self._no_room("Too many open files")
         sock, parcel = taken
-        self._loop.resume(sock, self._environs.of(_listener_of(parcel), plain=True), parcel)
+        environ = self._environs.of(_listener_of(parcel), plain=True)
+        self._loop.resume(sock, environ, parcel, serve=serve)
         return room
 
     # ---- room

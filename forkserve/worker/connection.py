@@ -152,11 +152,14 @@ class Connection(Intake):
         """What another worker needs to go on with it. It is portable."""
         return Parcel(self.remote, listener, self.served, self.deadline - now, self.buffer)
 
-    def resume(self, parcel: Parcel, now: float) -> None:
-        """Go on with what another worker has begun."""
+    def resume(self, parcel: Parcel, now: float, *, serve: bool = True) -> None:
+        """Go on with what another worker has begun. ``serve``: at once, if its request is there."""
         self.served = parcel.served
         self.deadline = now + parcel.patience
-        if parcel.octets:
+        if parcel.octets and not serve and self.service.lead.calls:
+            self.buffer = parcel.octets
+            self.state = READY
+        elif parcel.octets:
             self.buffer = parcel.octets
             self._parse(parcel.octets, now)
         elif parcel.served:

@@ -203,13 +203,17 @@ class Loop:
             connection.readable(now)
         self.park(fd, connection)
 
-    def resume(self, sock: socket.socket, environ: Environ, parcel: Parcel) -> None:
-        """Go on with a connection that a sibling has handed off."""
+    def resume(
+        self, sock: socket.socket, environ: Environ, parcel: Parcel, *, serve: bool = True
+    ) -> None:
+        """Go on with a connection that a sibling has handed off. ``serve``: at once."""
         now = self._service.clock()
         connection = Connection(self._service, sock, environ, parcel.remote, now)
         fd = sock.fileno()
         self.connections[fd] = connection
-        connection.resume(parcel, now)
+        connection.resume(parcel, now, serve=serve)
+        if self.leaving:
+            connection.retire(now)
         self.park(fd, connection)
 
     def park(self, fd: int, connection: Connection) -> None:
@@ -277,8 +281,8 @@ class Loop:
 
     def _relieve(self) -> None:
         """No thread is free: let siblings have what waits for one."""
-        if self._sharing is None:
-            return
+        if self._sharing is None or self.leaving:
+            return  # who leaves alone keeps them, and else gives all that it can
         now = self._service.clock()
         waiting = [item for item in self._ready if item.state is _READY]
         for connection in self._sharing.relieve(waiting, now):
@@ -300,13 +304,20 @@ class Loop:
             self._share_again = now + AGAIN  # there is no room in the queue
             return False
         self._let_move(fd, connection)
+        # Last: who withdraws later than this sees that there is nobody else, and what was given.
+        if not self._sharing.possible:
+            self._keep_all()
         return True
+
+    def _keep_all(self) -> None:
+        """Who was to go on is gone, and what is in the queue is for nobody else."""
+        self._service.gives = False
+        self._admission.take_handed_off()
+        self._give_all()
 
     def _give_all(self) -> None:
         """This worker leaves: let siblings have what can be given; the others come to their end."""
         service = self._service
-        if service.gives and not (self._sharing is not None and self._sharing.possible):
-            service.gives = False  # who was to go on is gone
         now = service.clock()
         for fd, connection in list(self.connections.items()):
             connection.retire(now)
@@ -385,4 +396,6 @@ class Loop:
         if self._sharing is not None:
             self._sharing.withdraw()
         self._admission.end(serve_queued=serve_queued)
+        if not self._service.gives:
+            self._admission.take_handed_off()
         self._give_all()

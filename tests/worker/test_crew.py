@@ -23,7 +23,7 @@ from forkserve.proc.signals import SignalQueue
 from forkserve.settings import Settings
 from forkserve.worker.crew import Crew
 from forkserve.worker.environs import Environs
-from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.handoff import HandoffQueue, Parcel
 from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
@@ -88,7 +88,6 @@ class Worker:
         self.loop.begin()
         row.set_serving(True)
         self.main = threading.Thread(target=crew.serve, daemon=True)
-        self.main.start()
 
     def connect(self, octets: bytes = b"") -> socket.socket:
         host, port = self.listener.name
@@ -119,11 +118,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def workers(app: Any, count: int = 1, **settings: Any) -> Iterator[list[Worker]]:
+def workers(
+    app: Any, count: int = 1, *, start: bool = True, **settings: Any
+) -> Iterator[list[Worker]]:
+    """``start``: at once, or as the test says."""
     board = Scoreboard(count)
     queue = HandoffQueue.make() if count > 1 else None
     crews = [Worker(app, board, index, queue, **settings) for index in range(count)]
     try:
+        for crew in crews if start else ():
+            crew.main.start()
         yield crews
     finally:
         if isinstance(app, Site):
@@ -355,6 +359,67 @@ def test_nobody_is_handed_to_a_worker_that_is_gone() -> None:
         # It has its last chance here.
         assert ask(client) == b"/ "
         assert client.recv(1) == b""
+
+
+def test_who_woke_a_worker_that_then_is_in_a_call_is_served_by_another() -> None:
+    site = Site()
+    with workers(site, 2, start=False) as (busy, idle):
+        idle.main.start()
+        # Both wait when it looks for the first time; of the second no other worker is told.
+        slow, client = busy.connect(SLOW), busy.connect(GET)
+        busy.main.start()
+        assert answer(client) == b"/ "
+        site.go.set()
+        assert answer(slow) == b"/slow "
+
+
+def test_who_woke_a_worker_that_is_told_to_retire_is_served_by_another() -> None:
+    site = Site()
+    with workers(site, 2, start=False) as (old, new):
+        new.main.start()
+        old.master.send(Message.RETIRE)
+        client = old.connect(GET)
+        old.main.start()
+        assert answer(client) == b"/ "
+        assert site.threads == [new.main.ident]
+        assert ask(client) == b"/ "
+
+
+def test_all_that_siblings_have_handed_off_is_served_before_the_end() -> None:
+    site = Site()
+    queue = HandoffQueue.make()
+    assert queue is not None
+    worker = Worker(site, Scoreboard(1), 0, queue)
+    worker.master.send(Message.STOP)
+    clients = []
+    for _ in range(3):
+        client, server = socket.socketpair()
+        assert queue.give(server, Parcel(("192.0.2.1", "4711"), "h 80", 1, 5.0, SLOW))
+        server.close()
+        clients.append(client)
+    worker.main.start()
+    # The first call outlasts its lead; the order that it came with must have been carried out.
+    assert site.begun.acquire(timeout=30)
+    threading.Event().wait(0.02)
+    site.go.set()
+    assert [answer(client) for client in clients] == [b"/slow "] * 3
+    worker.main.join(30)
+    assert not worker.main.is_alive()
+    queue.close()
+
+
+def test_workers_that_retire_at_the_same_moment_leave_nobody_in_the_queue() -> None:
+    site = Site()
+    for _ in range(20):
+        with workers(site, 2) as crews:
+            clients = [crew.connect() for crew in crews for _ in range(20)]
+            for client in clients:
+                assert ask(client) == b"/ "
+            for crew in crews:
+                crew.master.send(Message.RETIRE)
+            for client in clients:
+                assert ask(client) == b"/ "
+                client.close()
 
 
 @pytest.fixture(scope="module")
