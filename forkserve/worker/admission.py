@@ -107,11 +107,11 @@ class Admission:
         """Take what waits in each listener, and what siblings have handed off; serve none of it
         yet. At least one of each: the kernel has woken one worker for it, and that was perhaps this
         one, who hears of no more from now on. The others would sleep on."""
+        self.take_handed_off(most)  # first: who leaves hands off what it accepts
         for listener in self._listeners:
             queued = most
             while queued and self._accept_one(listener, serve=False):
                 queued -= 1
-        self.take_handed_off(most)
 
     def take_handed_off(self, most: int = _QUEUED) -> None:
         """Take what siblings have handed off; serve none of it yet."""

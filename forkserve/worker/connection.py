@@ -17,10 +17,11 @@ from forkserve.http.errors import ProtocolError
 from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
 from forkserve.worker.intake import Intake
-from forkserve.worker.lead import Lost
+from forkserve.worker.lead import Lost, overdue
+from forkserve.worker.service import OVER, REVOKED
 from forkserve.worker.state import FRESH, ROWS, State
 from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed
-from forkserve.wsgi.call import ABORTED, NEW, STARTED, run_app
+from forkserve.wsgi.call import ABORTED, FINISHED, NEW, STARTED, run_app
 from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import ClientDisconnected
 
@@ -33,9 +34,6 @@ _LINGER_IN_ALL = 30.0
 
 _LAST_CHANCE = 1.0
 """Seconds in which a client of a retiring worker may still send a request that it had under way."""
-
-_PUNCTUAL = 1.0
-"""Seconds. Who comes so much later than the deadline of a call was stopped, with all threads."""
 
 _MOVABLE = (HEAD, READY, IDLE)  # to another worker
 _NEVER = float("inf")
@@ -108,19 +106,17 @@ class Connection(Intake):
     def returned(self) -> None:
         """The call is over, in a thread that did not lead any more."""
         assert self.exchange is not None
+        self.service.verdicts.pop(self.exchange, None)
         self._settle(self.exchange)
 
     def expire(self, now: float) -> None:
         """The deadline has passed, and there was nothing to read or to write."""
         row = ROWS[self.state]
         if self.state is RUNNING:
-            # The call has moved its deadline on, or is over just now.
-            self.deadline = self.cell.deadline or _NEVER
-            if now - self.deadline > _PUNCTUAL:
-                self.cell.extend(now)  # not we alone, nobody in this process did anything
-                self.deadline = self.cell.deadline
-            elif self.deadline <= now:
+            if overdue(self.cell, now) and self.service.decide(self.exchange, REVOKED):
                 self._revoke(now)
+            else:
+                self.deadline = self.cell.deadline or _NEVER
         elif self.state is FLUSH and self.keeps_up(now):
             # Too little is free for the kernel to call it writable, but the client does read.
             self.deadline = self.take_by
@@ -164,7 +160,7 @@ class Connection(Intake):
             self._parse(parcel.octets, now)
         elif parcel.served:
             self.state = IDLE
-        if not parcel.octets:
+        if serve and not parcel.octets:
             self.readable(now)
 
     def retire(self, now: float) -> None:
@@ -216,14 +212,15 @@ class Connection(Intake):
             run_app(service.app, environ, exchange)
         except BaseException as error:
             if service.forked:
-                raise  # a child that came back from the call: nothing here is its own
+                raise
             exchange.fail(error)
+        service.end_child()
         cell.end()
         if body is not None:
             body.close_input()
         if not lock.acquire(False):
             lead.judge(service.clock() - now)
-            raise Lost(None if exchange in service.revoked else self)
+            raise Lost(self if service.decide(exchange, OVER) else None)
         self._settle(exchange)
 
     def _revoke(self, now: float) -> None:
@@ -231,15 +228,19 @@ class Connection(Intake):
         later goes nowhere."""
         exchange = self.exchange
         assert exchange is not None
-        self.service.report_stuck(self.cell, exchange.head.line)
-        # Here first this and then the stage, there (where the stage moves) the other way round: so
-        # they cannot both answer.
-        self.service.revoked.add(exchange)
+        if exchange.body is not None:
+            exchange.body.close_input()
+        # Here first the verdict and then the stage, there (where the stage moves) the other way
+        # round: so they cannot both answer.
         if exchange.stage in (NEW, STARTED):
             self.exchange = refused(self, exchange.head, b"", self._began)
             self._refuse(ProtocolError(504, "the application did not answer in time"), now)
+        elif exchange.stage is FINISHED:
+            self._settle(exchange)  # it is stuck in what it does after its response
         else:
             self._abort()
+        # Last: it takes a while, in which the call could go on.
+        self.service.report_stuck(self.cell, exchange.head.line)
         self.cell.end()
 
     # ---- from the call to the next request

@@ -7,6 +7,7 @@ come, and then comes back later: so a request costs no work here.
 import heapq
 from collections.abc import Iterator
 
+from forkserve.worker.closing import Closing
 from forkserve.worker.connection import Connection
 from forkserve.worker.state import State
 
@@ -18,7 +19,7 @@ class Deadlines:
     """Of all connections of a loop. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int, Connection]] = []
+        self._entries: list[tuple[float, int, Connection | Closing]] = []
         self._serial = 0
         self._stale = 0
 
@@ -31,7 +32,7 @@ class Deadlines:
         """When to look next, inf for never."""
         return self._entries[0][0] if self._entries else _NEVER
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: Connection | Closing) -> None:
         """Look at its deadline when that has come, if not before."""
         if connection.deadline >= connection.wake_at:
             return
@@ -40,7 +41,7 @@ class Deadlines:
         self._serial += 1
         heapq.heappush(self._entries, (connection.deadline, self._serial, connection))
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection | Closing) -> None:
         """Its entry, if there is one, has become useless. When most are, they are thrown out."""
         if connection.wake_at == _NEVER:
             return
@@ -55,7 +56,7 @@ class Deadlines:
             ]
             heapq.heapify(self._entries)
 
-    def passed(self, now: float) -> Iterator[Connection]:
+    def passed(self, now: float) -> Iterator[Connection | Closing]:
         """Those whose deadline has passed. Each is to be given another, or closed, at once."""
         while self._entries and self._entries[0][0] <= now:
             when, _, connection = heapq.heappop(self._entries)

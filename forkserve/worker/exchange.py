@@ -17,8 +17,7 @@ from forkserve.http.head import Head
 from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.worker.body import RequestBody
-from forkserve.worker.lead import Lost
-from forkserve.worker.service import Service
+from forkserve.worker.service import REVOKED, Service
 from forkserve.worker.stream import FileFailed
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, NEW, STARTED, Sink
 from forkserve.wsgi.file_wrapper import FileWrapper, Region
@@ -28,7 +27,7 @@ from forkserve.wsgi.input import BodyError, ClientDisconnected
 # second system call.
 _COPY = 65536
 
-_OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")  # which no traceback begins with
+OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")  # which no traceback begins with
 _NO_BODY = RequestFraming(0, False)
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
@@ -95,6 +94,7 @@ class Exchange(Sink):
         """
         octets = early_hints(headers)
         if octets and self.head.minor and (self.stage is NEW or self.stage is STARTED):
+            self._raise_if_revoked()
             self._carrier.transmit(octets)
             self._carrier.progress()
 
@@ -125,6 +125,7 @@ class Exchange(Sink):
             octets = self.encoder.head(self._commit()) + self.encoder.block(block)
         else:
             octets = self.encoder.block(block)
+            self._raise_if_revoked()
         if octets:
             self._carrier.transmit(octets)
             self._carrier.progress()
@@ -176,7 +177,7 @@ class Exchange(Sink):
             log.error("the response to %.200r cannot be sent: %s", line, error)
         else:
             where = "after the response to" if self.stage is FINISHED else "in"
-            what, trace = in_a_line(error), traceback_of(error, _OWN_MODULES)
+            what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
             log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
         if self.stage is COMMITTED:
             self.break_off()
@@ -243,9 +244,13 @@ class Exchange(Sink):
         if encoder.dropped:
             self._report_dropped(encoder.dropped)
         self.stage = COMMITTED
-        if service.revoked and self in service.revoked:
-            raise ClientDisconnected("the server has answered in the place of the application")
+        self._raise_if_revoked()
         return service.own_lines(service.clock())
+
+    def _raise_if_revoked(self) -> None:
+        verdicts = self._service.verdicts
+        if verdicts and verdicts.get(self) is REVOKED:
+            raise ClientDisconnected("the server has given the call up")
 
     def _report_length(self) -> None:
         """Say so if the body is not as long as its Content-Length."""
@@ -268,31 +273,6 @@ class Exchange(Sink):
                     "%.200r), which only the server can know; it is dropped, now and later",
                     name, self.head.line,
                 )  # fmt: skip
-
-
-def close_files(service: Service) -> None:
-    """Close what was sent of files. That is the application's to do, and so are its errors, and the
-    time that it takes. Raises Lost."""
-    while service.closings:
-        wrapper, line = service.closings.popleft()
-        lead = service.lead
-        lock, cell, lead.in_call = lead.lock, lead.cell, None
-        cell.begin(service.timeout, service.clock(), line)
-        lock.release()
-        try:
-            getattr(wrapper, "close", _nothing)()
-        except BaseException as raised:  # noqa: BLE001 - as in the call
-            what, trace = in_a_line(raised), traceback_of(raised, _OWN_MODULES)
-            service.log.error(
-                "after the response to %.200r the application raised %s\n%s", line, what, trace
-            )
-        cell.end()
-        if not lock.acquire(False):
-            raise Lost(None)
-
-
-def _nothing() -> None:
-    """The ``close`` of what has none."""
 
 
 def refused(carrier: Carrier, head: Head | None, octets: bytes, began: float) -> Exchange:

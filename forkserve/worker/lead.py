@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING
 from forkserve.ops.scoreboard import Cell
 
 if TYPE_CHECKING:
+    from forkserve.worker.closing import Closing
     from forkserve.worker.connection import Connection
 
 LONG = 0.002
 """Seconds after which a turn of the loop that is in a call is long, and another thread takes the
 lead. Shorter, and calls of a usual length cost two switches of threads; longer, and others wait."""
+
+_PUNCTUAL = 1.0
+"""Seconds. Who comes so much later than the deadline of a call was stopped, with all threads."""
 
 _HASTE = 8  # turns for which a long call is held against the application
 
@@ -42,7 +46,7 @@ class Lead:
     ``lock``      held by the thread that leads, but not while it is in a call. It is that of one
                   tenure: who takes the lead keeps it for ever, and puts a new one in its place
     ``cell``      of the thread that leads, on the scoreboard
-    ``in_call``   the connection whose call it is in, or was in last
+    ``in_call``   the connection whose call it is in, or was in last; or the closing of a file
     ``calls``     the thread that leads may call the application
     ``turns``     odd while the loop waits for events, even while it works
     ``haste``     while it is not 0, recent calls were long: the lead is taken at once
@@ -70,7 +74,7 @@ class Lead:
         self.lock.acquire()
         self.cell = cell
         self.calls = True
-        self.in_call: Connection | None = None
+        self.in_call: Connection | Closing | None = None
         self.turns = 0
         self.haste = 0
         self.alert = False
@@ -90,6 +94,16 @@ class Lead:
     def judge(self, seconds: float) -> None:
         """The lead was lost in a call that took so long."""
         self.haste = _HASTE if seconds >= LONG else max(0, self.haste - 1)
+
+
+def overdue(cell: Cell, now: float) -> bool:
+    """The deadline of a call seems to have passed. It has not if the call has moved it on, or is
+    over just now; nor if nobody in this process did anything meanwhile: then it gets another."""
+    deadline = cell.deadline
+    if deadline and now - deadline > _PUNCTUAL:
+        cell.extend(now)
+        return False
+    return 0.0 < deadline <= now
 
 
 def _nobody() -> None:

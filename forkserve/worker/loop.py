@@ -10,7 +10,6 @@ nobody: there another thread may go on where this one stands.
 
 import os
 import select
-import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,11 +19,12 @@ from forkserve.ops.scoreboard import Row
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.worker.admission import Admission
+from forkserve.worker.closing import Closing, close_files
 from forkserve.worker.connection import Connection
 from forkserve.worker.deadlines import Deadlines
 from forkserve.worker.environs import Environs
-from forkserve.worker.exchange import close_files
 from forkserve.worker.handoff import HandoffQueue, Parcel
+from forkserve.worker.orders import Orders
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
@@ -69,17 +69,17 @@ class Loop:
         ] = {}  # by descriptor: what its readiness calls
         self._deadlines = Deadlines()
         self._ready: deque[Connection] = deque()
+        self._calls: list[Connection | Closing] = []  # in threads that do not lead any more
         self._admission = Admission(self, service, listeners, environs, queue, worker_connections)
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
         self._share_again = _NEVER
         self._turn_began = self.turn_lasted = 0.0
         self.leaving = False
         self.quitting = False
-        self._reopen_logs: Callable[[], None] = lambda: None
         self._announce: Callable[..., None] = lambda message, text="": None
         wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead.wake = lambda: os.eventfd_write(wakeup, 1)
-        self.watch(wakeup, lambda: os.eventfd_read(wakeup))
+        self.watch(wakeup, self._on_wakeup)
         self._wakeup = wakeup
 
     # ---- for the worker's main
@@ -88,11 +88,9 @@ class Loop:
         self, channel: Channel, signals: SignalQueue, reopen_logs: Callable[[], None]
     ) -> None:
         """Take orders from the master, and from who sends signals to this process."""
-        self._reopen_logs = reopen_logs
         self._announce = channel.send
         self._service.tell = lambda: channel.send(Message.BUSY)
-        self.watch(channel.fileno(), lambda: self._obey(channel))
-        self.watch(signals.fileno(), lambda: self._on_signals(signals))
+        Orders(self, channel, signals, reopen_logs)
 
     def begin(self) -> None:
         """Take in connections from now on. Raises OSError."""
@@ -101,14 +99,31 @@ class Loop:
 
     def watch_call(self) -> None:
         """The lead was taken in the middle of a call: from now on its deadline is the loop's."""
-        connection = self._lead.in_call
-        if connection is not None and connection.state is _RUNNING:
-            self._deadlines.watch(connection)
+        if self._lead.in_call is not None:
+            self._calls.append(self._lead.in_call)
+        self._look_at_calls()
+
+    def _look_at_calls(self) -> None:
+        """Their threads move their deadlines, also to an earlier time."""
+        self._calls = [call for call in self._calls if call.state is _RUNNING]
+        for call in self._calls:
+            call.deadline = call.cell.deadline or _NEVER
+            self._deadlines.watch(call)
+
+    def _on_wakeup(self) -> None:
+        os.eventfd_read(self._wakeup)
+        self._look_at_calls()
 
     @property
     def over(self) -> bool:
         """The worker was told to leave, and the last connection is closed; or to leave at once."""
-        return self.quitting or (self.leaving and not self.connections)
+        return self.quitting or (self.leaving and not self.connections and not self._closes())
+
+    def _closes(self) -> bool:
+        """A file that was sent is being closed, or will be."""
+        return bool(self._service.closings and self._lead.calls) or any(
+            isinstance(call, Closing) and call.state is _RUNNING for call in self._calls
+        )
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
@@ -251,7 +266,7 @@ class Loop:
     def _turn_away(self, fd: int, connection: Connection) -> None:
         """It has something to say, out of its turn. If that may last, it is not heard until then:
         epoll would report it again and again."""
-        if connection.state is _READY and self._lead.calls:
+        if connection.watched == UNCHANGED or (connection.state is _READY and self._lead.calls):
             return
         self._epoll.unregister(fd)
         connection.watched = UNCHANGED
@@ -333,10 +348,14 @@ class Loop:
     # ---- deadlines
 
     def _check_deadlines(self, now: float) -> None:
-        for connection in self._deadlines.passed(now):
-            fd = connection.socket.fileno()
-            connection.expire(now)
-            self.park(fd, connection)
+        for waiting in self._deadlines.passed(now):
+            if isinstance(waiting, Closing):
+                waiting.expire(now)
+                self._deadlines.watch(waiting)
+            else:
+                fd = waiting.socket.fileno()
+                waiting.expire(now)
+                self.park(fd, waiting)
         if now >= self._admission.again:
             self._admission.open()
         if now >= self._share_again:
@@ -346,39 +365,12 @@ class Loop:
             self._relieve_again(now)
 
     def _timeout(self, now: float) -> float | None:
-        if self._ready and self._lead.calls:
+        if (self._ready or self._service.closings) and self._lead.calls:
             return 0.0
         when = min(self._deadlines.first, self._admission.again, self._share_again)
         return None if when == _NEVER else max(0.0, when - now)
 
     # ---- orders
-
-    def _obey(self, channel: Channel) -> None:
-        messages = channel.receive()
-        if messages is None:
-            # The master is gone, and nobody would collect or replace this process.
-            self.quitting = True
-            return
-        for message, _ in messages:
-            if message is Message.RETIRE:
-                self.retire()
-            elif message is Message.STOP:
-                self.stop()
-            elif message is Message.QUIT:
-                self.quitting = True
-            elif message is Message.REOPEN:
-                self._reopen_logs()
-
-    def _on_signals(self, signals: SignalQueue) -> None:
-        """A service manager may signal the workers along with the master."""
-        for number in signals.heard():
-            if number == signal.SIGTERM:
-                self._announce(Message.LEAVING)
-                self.stop()
-            elif number in (signal.SIGINT, signal.SIGQUIT):
-                self.quitting = True
-            elif number == signal.SIGUSR1:
-                self._reopen_logs()
 
     def retire(self) -> None:
         """Others go on: finish what was begun, let them have the rest, and leave."""

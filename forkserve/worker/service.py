@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
+from forkserve.errors import EXIT_SOFTWARE
 from forkserve.http.forwarded import UNTRUSTED, Forwarded, forwarded_reader
 from forkserve.http.head import Limits
 from forkserve.http.response import OwnLines, own_lines
@@ -29,6 +30,8 @@ _BUSY_EVERY = 1.0  # seconds between two words to the master
 
 _TELL_EVERY = 10.0
 """Seconds between two lines in the log about bodies that cannot be stored."""
+
+OVER, REVOKED = "the call has come to its end", "the server has given the call up"
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
@@ -54,7 +57,8 @@ class Service:
     ``input_room``  how many more octets of unfinished requests may be kept in memory
     ``gives``       the worker retires, and others go on with its connections
     ``closings``    files that were sent, with their request lines: the application's to close
-    ``revoked``     exchanges in which the server has answered in the place of a stuck call
+    ``verdicts``    of exchanges whose call has lost the lead: how it ended, OVER or REVOKED. Set
+                    once, by ``decide``
     ``running``     what this thread is in
     ``report_stuck``  says which call has passed its deadline
     ``tell_at``     when the next request is told to the master; never, if it does not ask
@@ -83,7 +87,7 @@ class Service:
         self.file_room = file_room
         self.input_room = _INPUT_ROOM
         self.closings: deque[tuple[FileWrapper, str]] = deque()
-        self.revoked: set[object] = set()
+        self.verdicts: dict[object, str] = {}
         self.running = _Running()
         self.tell: Callable[[], None] | None = None
         self.report_stuck: Callable[[Cell, str], None] = _silent
@@ -145,6 +149,17 @@ class Service:
             raise RuntimeError("chunked_read was called, and no call of the application is running")
         return NO_CHUNKS
 
+    def decide(self, exchange: object, verdict: str) -> bool:
+        """OVER, says the thread of the call; REVOKED, says the loop. Of the two that one is heard
+        who comes first (a setdefault is atomic); False: it was the other."""
+        return self.verdicts.setdefault(exchange, verdict) is verdict
+
+    def end_child(self) -> None:
+        """Raises SystemExit if this is a child of the application that came back from its call:
+        nothing behind it is its own."""
+        if self.forked:
+            raise SystemExit(EXIT_SOFTWARE)
+
     def set_deadline(self, seconds: float) -> float:
         """``forkserve.deadline``: give the running call so much time from now on, and again after
         each sign of progress; at most `max_timeout`. Returns what was given.
@@ -156,8 +171,11 @@ class Service:
             raise RuntimeError("forkserve.deadline was called, and no call of the application runs")
         if not seconds > 0:
             raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
+        before = cell.deadline
         cell.limit = min(float(seconds), max(self.max_timeout, self.timeout))
         cell.extend(self.clock())
+        if cell.deadline < before:
+            self.lead.wake()  # the loop would look at it too late
         return cell.limit
 
     def tell_busy(self, now: float) -> None:

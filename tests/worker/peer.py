@@ -12,7 +12,7 @@ from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.settings import Settings
-from forkserve.worker.exchange import close_files
+from forkserve.worker.closing import close_files
 from forkserve.worker.lead import Lead
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +67,7 @@ class Worker:
         row.take(values.threads)
         cells = row.cells()
         self.log = Lines()
-        logger = logging.Logger("t")
+        self.logger = logger = logging.Logger("t")
         logger.addHandler(self.log)
         service = Service(app, values, Lead(cells[0]), logger, None, time.monotonic, 10)
         tls = load_tls(values)
@@ -307,6 +309,122 @@ def test_a_deadline_is_a_span_of_time(seconds: float) -> None:
     with workers(app) as (worker,):
         ask(worker.connect())
     assert raised
+
+
+def test_a_call_that_ends_while_it_is_given_up_does_so_once() -> None:
+    site = Site()
+    ended = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answers = site(environ, start_response)
+        ended.set()
+        return answers
+
+    class Reader(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            site.go.set()
+            assert ended.wait(30)
+            threading.Event().wait(0.05)
+
+    with workers(app, timeout=0.2, threads=2) as (worker,):
+        worker.logger.addHandler(Reader())
+        slow = worker.connect(SLOW)
+        assert statuses(slow.recv(65536)) == [504]
+        assert slow.recv(1) == b""
+        assert ask(worker.connect()) == b"/ "
+
+
+def test_a_call_that_is_stuck_behind_its_response_does_not_take_that_back() -> None:
+    go = threading.Event()
+
+    class Blocks(list[bytes]):
+        def close(self) -> None:
+            assert go.wait(30)
+
+    def app(environ: Any, start_response: Any) -> Blocks:
+        start_response("200 OK", [("Content-Length", "10")])
+        return Blocks([b"hello", b"world"])
+
+    with workers(app, timeout=0.2, threads=2) as (worker,):
+        client = worker.connect(GET)
+        assert answer(client) == b"helloworld"
+        assert worker.heard() == [(Message.STUCK, "GET / HTTP/1.1")]
+        client.sendall(b"GET / HTTP/7\r\n\r\n")  # it goes on
+        assert statuses(client.recv(65536)) == [400]
+        go.set()
+
+
+def test_a_call_can_ask_for_less_time() -> None:
+    go = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        time.sleep(0.05)  # the lead is lost
+        environ["forkserve.deadline"](0.2)
+        assert go.wait(30)
+        return []
+
+    with workers(app, timeout=60.0) as (worker,):
+        client = worker.connect(GET)
+        assert statuses(client.recv(65536)) == [504]
+        go.set()
+
+
+# ---- the close of a file
+
+
+class Download:
+    """An application that sends a file, whose ``close`` ends when ``go`` is set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self.over = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] != "/slow":
+            start_response("200 OK", [])
+            return [b"fast"]
+        start_response("200 OK", [("Content-Length", "5")])
+        file = io.FileIO(self.path)
+        vars(file)["close"] = partial(self.close, file)
+        return environ["wsgi.file_wrapper"](file)
+
+    def close(self, file: io.FileIO) -> None:
+        self.begun.set()
+        assert self.go.wait(30)
+        io.FileIO.close(file)
+        self.over = True
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Download:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    return Download(path)
+
+
+def test_a_close_of_a_file_that_hangs_is_a_stuck_call(download: Download) -> None:
+    with workers(download, timeout=0.2, threads=2) as (worker,):
+        client = worker.connect()
+        assert ask(client, SLOW) == b"12345"
+        assert worker.heard() == [(Message.STUCK, "GET /slow HTTP/1.1")]
+        assert ask(client) == b"fast"
+        download.go.set()
+
+
+def test_a_worker_leaves_when_its_files_are_closed(download: Download) -> None:
+    with workers(download) as (worker,):
+        client = worker.connect()
+        assert ask(client, SLOW) == b"12345"
+        assert download.begun.wait(30)
+        worker.master.send(Message.STOP)
+        client.close()
+        worker.main.join(0.1)
+        assert worker.main.is_alive()
+        download.go.set()
+        worker.main.join(30)
+        assert download.over
 
 
 # ---- siblings

@@ -1,0 +1,66 @@
+"""The end of a file that was sent: its ``close``, which is the application's, and takes its time.
+
+A call like any other, but nobody waits for its response.
+"""
+
+from forkserve.errors import in_a_line, traceback_of
+from forkserve.ops.scoreboard import Cell
+from forkserve.worker.exchange import OWN_MODULES
+from forkserve.worker.lead import Lost, overdue
+from forkserve.worker.service import Service
+from forkserve.worker.state import State
+
+_NEVER = float("inf")
+
+
+class Closing:
+    """One ``close`` that runs. Where it outlasts its lead, the loop watches it as it does a
+    connection whose call runs: ``state``, ``deadline`` and ``wake_at`` are as there."""
+
+    __slots__ = ("_line", "_service", "cell", "deadline", "state", "wake_at")
+
+    def __init__(self, service: Service, cell: Cell, line: str, now: float) -> None:
+        self._service = service
+        self._line = line
+        self.cell = cell
+        self.state = State.RUNNING
+        self.deadline = now + service.timeout
+        self.wake_at = _NEVER
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        if overdue(self.cell, now):
+            self._service.report_stuck(self.cell, self._line)
+            self.cell.end()
+            self.state = State.CLOSED
+        self.deadline = self.cell.deadline or _NEVER
+
+
+def close_files(service: Service) -> None:
+    """Close what was sent of files; its errors are the application's, too. Raises Lost."""
+    while service.closings:
+        wrapper, line = service.closings.popleft()
+        lead = service.lead
+        lock, cell, now = lead.lock, lead.cell, service.clock()
+        lead.in_call = closing = Closing(service, cell, line, now)
+        cell.begin(service.timeout, now, line)
+        lock.release()
+        try:
+            getattr(wrapper, "close", _nothing)()
+        except BaseException as raised:
+            if service.forked:
+                raise
+            what, trace = in_a_line(raised), traceback_of(raised, OWN_MODULES)
+            service.log.error(
+                "after the response to %.200r the application raised %s\n%s", line, what, trace
+            )
+        service.end_child()
+        closing.state = State.CLOSED
+        cell.end()
+        if not lock.acquire(False):
+            lead.judge(service.clock() - now)
+            raise Lost(None)
+
+
+def _nothing() -> None:
+    """The ``close`` of what has none."""
