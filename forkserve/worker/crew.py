@@ -24,7 +24,7 @@ from forkserve.ops.scoreboard import Cell
 from forkserve.proc.channel import Message
 from forkserve.proc.signals import blocked
 from forkserve.worker.connection import Connection
-from forkserve.worker.lead import LONG, Lost
+from forkserve.worker.lead import ALONE, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
 
@@ -173,11 +173,12 @@ class Crew:
         lead = self._lead
         while not self._over:
             turn = lead.turns
-            if lead.haste:
+            helped = bool(self._free) or self._loop.helped
+            if helped and lead.haste:
                 if lead.take(LONG):
                     return True
             else:
-                self._sleep.acquire(timeout=LONG)
+                self._sleep.acquire(timeout=LONG if helped else ALONE)
                 if lead.turns == turn and lead.take(0):
                     return True
             if lead.turns == turn and turn & 1:

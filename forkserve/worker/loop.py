@@ -119,6 +119,11 @@ class Loop:
         """The worker was told to leave, and the last connection is closed; or to leave at once."""
         return self.quitting or (self.leaving and not self.connections and not self._closes())
 
+    @property
+    def helped(self) -> bool:
+        """A sibling is free for a request. For any thread."""
+        return self._sharing is not None and self._sharing.helped
+
     def _closes(self) -> bool:
         """A file that was sent is being closed, or will be."""
         return bool(self._service.closings and self._lead.calls) or any(

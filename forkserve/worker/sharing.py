@@ -33,6 +33,11 @@ class Sharing:
         """There is somebody who would take what is given."""
         return self._row.has_siblings()
 
+    @property
+    def helped(self) -> bool:
+        """A sibling is free for a request. For any thread."""
+        return self._row.idle_siblings() > 0
+
     def withdraw(self) -> None:
         """This worker takes nothing more."""
         self._row.set_serving(False)
