@@ -28,6 +28,11 @@ from forkserve.worker.lead import ALONE, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
 
+_PYTHONS_OWN, _SWITCH = 0.005, 0.001
+"""Seconds after which a thread in Python code lets another one run. That which leads asks for it
+after each system call, so that with Python's own a fast request waits for a call beside it, which
+computes, several times 5 ms. An application that has set another one keeps it."""
+
 _STACK = 256 << 10
 """Octets of stack of the standby, whose calls are not deep."""
 
@@ -81,6 +86,8 @@ class Crew:
 
     def serve(self) -> None:
         """Serve with all threads, until it is over. For the main thread."""
+        if sys.getswitchinterval() == _PYTHONS_OWN:
+            sys.setswitchinterval(_SWITCH)
         main, *others = self._members
         self._free = list(others)
         # Signals are for the main thread: there they interrupt a call that waits, too.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import crew_stress
 from forkserve.master.generation import load_tls
 from forkserve.net.address import InetAddress
 from forkserve.net.listeners import open_listeners
@@ -567,6 +568,11 @@ def test_clients_of_tls_are_served_where_they_are(certificates: Certificates) ->
 
 
 # ---- all at once
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_nothing_is_lost_in_two_workers_under_stress_and_reloads(threads: int) -> None:
+    assert crew_stress.run(threads, 2000, 24, seed=threads, reloads=2) == []
 
 
 @pytest.mark.parametrize("threads", [1, 3])
