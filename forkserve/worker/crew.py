@@ -33,8 +33,9 @@ _PYTHONS_OWN, _SWITCH = 0.005, 0.001
 after each system call, so that with Python's own a fast request waits for a call beside it, which
 computes, several times 5 ms. An application that has set another one keeps it."""
 
-_STACK = 256 << 10
-"""Octets of stack of the standby, whose calls are not deep."""
+_STACK = 1 << 20
+"""Octets of stack of the standby. Its own calls are not deep, but if the main thread is stuck, the
+exit functions of the application are run on it. Less than a huge page, which would all be used."""
 
 
 class Member:
