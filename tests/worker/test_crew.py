@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import select
 import socket
 import ssl
@@ -87,10 +88,16 @@ class Worker:
         self.master, channel = Channel.pair()
         self.signals = SignalQueue()
         self.loop.listen_to(channel, self.signals, lambda: None)
-        crew = Crew(service, self.loop, cells, channel.send, lambda: None)
+        crew = Crew(service, self.loop, cells, channel.send, self._exit_functions)
         self.loop.begin()
         row.set_serving(True)
         self.main = threading.Thread(target=crew.serve, daemon=True)
+
+    def _exit_functions(self) -> None:
+        if threading.current_thread() is not self.main:
+            # What comes next is the end of the process, as of a worker whose main thread is stuck.
+            os.write(2, b"the main thread was taken for one that is stuck\n")
+            os._exit(99)
 
     def connect(self, octets: bytes = b"") -> socket.socket:
         host, port = self.listener.name
