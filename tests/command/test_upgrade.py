@@ -263,6 +263,7 @@ def test_quit_while_the_old_one_still_answers(line: Begin) -> None:
 @pytest.mark.parametrize("ready", [False, True])
 def test_the_old_one_is_killed_meanwhile(slow: Line, app: Path, gate: Path, ready: bool) -> None:
     old, server = slow.pid, slow.server
+    workers = children(old)
     new = slow.usr2()
     server.wait_for("^booting", count=2)
     if ready:  # but not heard
@@ -277,6 +278,8 @@ def test_the_old_one_is_killed_meanwhile(slow: Line, app: Path, gate: Path, read
             server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready", count=2)
     server.wait_for("the upgrade is done")
     assert (app / "pid").read_text() == f"{new}\n"
+    # Those of the old one die with it, and a moment later: what they accept until then is reset.
+    assert all(wait_for_death(pid) for pid in workers)
     assert server.get() == (200, b"hello")
     (app / "shop.py").write_text(PLAIN)
     slow.upgrade()
