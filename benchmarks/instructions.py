@@ -42,12 +42,15 @@ def main() -> None:
     """Parse the command line, count, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
     parser.add_argument("--against", metavar="REVISION", required=True)
+    parser.add_argument("--scenario", action="append", help="only this one; repeatable")
     options = parser.parse_args()
     need("valgrind")
     install()
     print(f"{'':12}{'now':>10}{options.against:>10}")
     with earlier(options.against) as before:
         for name, request in requests().items():
+            if options.scenario and name not in options.scenario:
+                continue
             now, then = (per_request(server, request) for server in (SERVERS[0], before))
             print(f"{name:12}{now:10.0f}{then:10.0f}{100 * (now / then - 1):+8.1f} %")
 

@@ -214,7 +214,8 @@ class Connection(Intake):
             if service.forked:
                 raise
             exchange.fail(error)
-        service.end_child()
+        if service.forked:
+            service.end_child()
         cell.end()
         if body is not None:
             body.close_input()

@@ -16,9 +16,13 @@ _CLOSED = State.CLOSED
 
 
 class Deadlines:
-    """Of all connections of a loop. Times are monotonic seconds."""
+    """Of all connections of a loop. Times are monotonic seconds.
+
+    ``first``: when to look next, inf for never
+    """
 
     def __init__(self) -> None:
+        self.first = _NEVER
         self._entries: list[tuple[float, int, Connection | Closing]] = []
         self._serial = 0
         self._stale = 0
@@ -26,11 +30,6 @@ class Deadlines:
     def __len__(self) -> int:
         """Entries, useless ones included."""
         return len(self._entries)
-
-    @property
-    def first(self) -> float:
-        """When to look next, inf for never."""
-        return self._entries[0][0] if self._entries else _NEVER
 
     def watch(self, connection: Connection | Closing) -> None:
         """Look at its deadline when that has come, if not before."""
@@ -40,6 +39,7 @@ class Deadlines:
         connection.wake_at = connection.deadline
         self._serial += 1
         heapq.heappush(self._entries, (connection.deadline, self._serial, connection))
+        self.first = self._entries[0][0]
 
     def forget(self, connection: Connection | Closing) -> None:
         """Its entry, if there is one, has become useless. When most are, they are thrown out."""
@@ -68,3 +68,4 @@ class Deadlines:
                 yield connection
             else:
                 self.watch(connection)
+        self.first = self._entries[0][0] if self._entries else _NEVER

@@ -39,7 +39,7 @@ _RUNNING, _CLOSED = State.RUNNING, State.CLOSED
 
 
 class Loop:
-    """``run`` returns when the worker has nothing more to do."""
+    """``run`` returns when the worker has nothing more to do; ``due`` is when it has to wake up."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Loop:
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
         self._share_again = _NEVER
         self._turn_began = self.turn_lasted = 0.0
+        self.due = _NEVER
         self.leaving = False
         self.quitting = False
         self._announce: Callable[..., None] = lambda message, text="": None
@@ -130,19 +131,25 @@ class Loop:
             isinstance(call, Closing) and call.state is _RUNNING for call in self._calls
         )
 
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+    def run(self, until: Callable[[], bool] | None = None) -> None:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
         self._admission.adjust()
-        while not self.over and not until():
-            self.once(self._timeout(self._service.clock()))
+        while not ((self.leaving or self.quitting) and self.over):
+            if until is not None and until():
+                return
+            self.once()
 
-    def once(self, timeout: float | None) -> None:
-        """Wait for at most ``timeout`` seconds, and do what is to be done. Raises Lost."""
+    def once(self, *, wait: bool = True) -> None:
+        """Wait for something to do, and do it. Raises Lost. (One function: each request pays.)"""
         clock, connections, lead = self._service.clock, self.connections, self._lead
         if lead.returned:
             self._settle_returned()
+        now = clock()
+        self.turn_lasted = now - self._turn_began
+        self.due = due = min(self._deadlines.first, self._admission.again, self._share_again)
+        timeout = None if due == _NEVER else max(0.0, due - now)
+        if not wait or (lead.calls and (self._ready or self._service.closings)):
             timeout = 0.0
-        self.turn_lasted = clock() - self._turn_began
         lead.turns += 1
         events = self._epoll.poll(timeout, _EVENTS)
         lead.turns += 1
@@ -175,7 +182,7 @@ class Loop:
             self._serve_ready()
         if self._service.closings and lead.calls:
             close_files(self._service)
-        if len(events) < _EVENTS:
+        if began >= due and len(events) < _EVENTS:
             # Not later than the time of the poll: who is late by it had nothing to be read then.
             # During a call that has just taken long, others may have sent what is waited for.
             self._check_deadlines(began)
@@ -368,12 +375,6 @@ class Loop:
             if self.leaving:
                 self._give_all()
             self._relieve_again(now)
-
-    def _timeout(self, now: float) -> float | None:
-        if (self._ready or self._service.closings) and self._lead.calls:
-            return 0.0
-        when = min(self._deadlines.first, self._admission.again, self._share_again)
-        return None if when == _NEVER else max(0.0, when - now)
 
     # ---- orders
 
