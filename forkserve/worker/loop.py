@@ -144,6 +144,7 @@ class Loop:
         clock, connections, lead = self._service.clock, self.connections, self._lead
         if lead.returned:
             self._settle_returned()
+            wait = False  # it may have been the last
         now = clock()
         self.turn_lasted = now - self._turn_began
         self.due = due = min(self._deadlines.first, self._admission.again, self._share_again)

@@ -240,6 +240,22 @@ def test_a_request_that_waits_too_long_for_a_thread_is_told() -> None:
         assert answer(slow) == b"/slow "
 
 
+def test_a_worker_that_leaves_ends_with_its_last_call() -> None:
+    """The thread of that call does not lead any more, and nothing else will ever happen."""
+    site = Site()
+    with workers(site) as (worker,):
+        slow = worker.connect(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        site.begun.acquire()
+        worker.master.send(Message.STOP)
+        wait_until(lambda: worker.loop.leaving)
+        slow.shutdown(socket.SHUT_WR)
+        site.go.set()
+        assert answer(slow) == b"/slow "
+        slow.close()
+        worker.main.join(10)
+        assert not worker.main.is_alive()
+
+
 # ---- a stuck call
 
 
