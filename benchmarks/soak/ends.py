@@ -119,25 +119,33 @@ def term_any_time(run: Run) -> None:
     orphans, tracebacks, slowest = 0, 0, 0.0
     for trial in range(trials):
         name = ("", "HUP", "USR2")[trial % 3]
-        process = subprocess.Popen(
-            [COMMAND, "-w", "2", "-b", "127.0.0.1:0", "--log-level", "debug", "shop"],
-            env={**clean_environ(), "SOAK_NOTES": str(run.notes), "PYTHONPATH": str(ROOT)},
-            cwd=run.directory, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stderr is not None
-        log = ""
-        while name and log.count("is ready") < 2:
-            log += process.stderr.readline()
+        written = run.directory / f"term-{trial}.log"
+        with written.open("w") as errors:
+            process = subprocess.Popen(
+                [COMMAND, "-w", "2", "-b", "127.0.0.1:0", "--log-level", "debug", "shop"],
+                env={**clean_environ(), "SOAK_NOTES": str(run.notes), "PYTHONPATH": str(ROOT)},
+                cwd=run.directory, stderr=errors,
+            )  # fmt: skip
+        while name and written.read_text().count("is ready") < 2:
+            pause(0.005)
         if name:
             process.send_signal(getattr(signal, f"SIG{name}"))
         pause(random.uniform(0.0, 0.3))
         pids = set(children(process.pid))
         began = time.monotonic()
         process.terminate()
-        log += process.communicate(timeout=30)[1]
+        process.wait(30)
         slowest = max(slowest, time.monotonic() - began)
+        log = written.read_text()
+        # If the upgrade was done by then, the service is another master's, which has heard nothing.
+        heir = re.search(
+            rf"pid (\d+)\] USR2: this process takes the place of process {process.pid}", log
+        )
+        if heir is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(heir[1]), signal.SIGTERM)
         pids |= {int(pid) for pid in re.findall(r"\(?pid (\d+)\)?", log)}
-        orphans += _leftovers(pids, 1.0)
+        orphans += _leftovers(pids, 3.0)
         tracebacks += "Traceback" in log
     run.told("trials", trials)
     run.at_most("orphans", orphans, 0)
