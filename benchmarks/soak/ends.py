@@ -260,6 +260,7 @@ def crash_loop(run: Run) -> None:
     seconds = run.count(40, 10)
     began, before = time.monotonic(), cpu_seconds(server.pid)
     os.kill(workers[0], signal.SIGKILL)
+    wait_for_death(workers[0], 5.0)
     with server.connect() as client:
         ask(client, 1)
         run.at_least("served meanwhile", answered(client), 1)
