@@ -253,6 +253,7 @@ class Supervisor(Orders):
 
     def _on_exited(self, worker: Worker, event: story.Exited, now: float) -> None:
         stopping = self.life in (Life.STOPPING, Life.QUITTING)
+        has_left = worker.leaving and event.status == EXIT_OK and event.request is None
         if worker.phase is Phase.BOOTING:
             reason = worker.failure or f"It ended with {event.how} before it was ready"
             if not stopping:
@@ -260,7 +261,7 @@ class Supervisor(Orders):
         elif worker.killed or self.life is Life.QUITTING:
             level = "info" if event.request else "debug"
             self._log(level, f"{worker} was killed {wording.doing(event)}")
-        elif worker.leaving and event.status == EXIT_OK and event.request is None:
+        elif has_left:
             self._log("debug", f"{worker} has left")
         else:
             then = ""
@@ -269,6 +270,9 @@ class Supervisor(Orders):
                 pause = self.roster.died(worker, now, blameless=blameless)
                 then = f"; {wording.replacement(pause)}"
             self._log("error", wording.died(worker, event, then))
+        if not (has_left or stopping or worker.phase is Phase.BOOTING):
+            for other in self.roster.in_phase(Phase.SERVING):
+                self._do(story.Tell(other.serial, Message.LOOK))
 
     def _boot_failed(self, worker: Worker, reason: str, status: int, now: float) -> None:
         if self.life in (Life.STOPPING, Life.QUITTING):

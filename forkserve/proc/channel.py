@@ -29,6 +29,7 @@ class Message(Enum):
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
     QUIT = b"quit"  # leave now
     REOPEN = b"reopen"  # open the log files anew
+    LOOK = b"look"  # a worker has died: perhaps it was the one that was woken for a newcomer
     # old master to new, beside STOP and QUIT; the new one says READY, FAILED and QUIT
     YOURS = b"yours"  # the service is yours: the pid file, and to speak for it
     # master to template process, which also says READY and FAILED, and hears REOPEN

@@ -99,6 +99,14 @@ class Admission:
             if self.room:
                 self._take_in(1)
 
+    def look(self) -> None:
+        """Wait anew: whoever the kernel has woken for those that wait will not come. (What is
+        registered is looked at; what was registered before is not looked at again.)"""
+        for fd in self._watched:
+            self._loop.forget(fd)
+        self._watched.clear()
+        self.adjust()
+
     def _watch(self, fd: int, call: Callable[[], object]) -> None:
         self._loop.watch(fd, call, READABLE | select.EPOLLEXCLUSIVE)
         self._watched.append(fd)

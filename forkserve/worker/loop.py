@@ -64,13 +64,11 @@ class Loop:
         self._due_after = due_after
         self._epoll = select.epoll()
         self.connections: dict[int, Connection] = {}  # by descriptor
-        self._others: dict[
-            int, Callable[[], object]
-        ] = {}  # by descriptor: what its readiness calls
+        self._others: dict[int, Callable[[], object]] = {}  # by descriptor: what to call
         self._deadlines = Deadlines()
         self._ready: deque[Connection] = deque()
         self._calls: list[Connection | Closing] = []  # in threads that do not lead any more
-        self._admission = Admission(self, service, listeners, environs, queue, worker_connections)
+        self.admission = Admission(self, service, listeners, environs, queue, worker_connections)
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
         self._share_again = _NEVER
         self._turn_began = self.turn_lasted = 0.0
@@ -96,7 +94,7 @@ class Loop:
     def begin(self) -> None:
         """Take in connections from now on. Raises OSError."""
         self._turn_began = self._service.clock()
-        self._admission.open()
+        self.admission.open()
 
     def watch_call(self) -> None:
         """The lead was taken in the middle of a call: from now on its deadline is the loop's."""
@@ -133,7 +131,7 @@ class Loop:
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
-        self._admission.adjust()
+        self.admission.adjust()
         while not ((self.leaving or self.quitting) and self.over):
             if until is not None and until():
                 return
@@ -147,7 +145,7 @@ class Loop:
             wait = False  # it may have been the last
         now = clock()
         self.turn_lasted = now - self._turn_began
-        self.due = due = min(self._deadlines.first, self._admission.again, self._share_again)
+        self.due = due = min(self._deadlines.first, self.admission.again, self._share_again)
         timeout = None if due == _NEVER else max(0.0, due - now)
         if not wait or (lead.calls and (self._ready or self._service.closings)):
             timeout = 0.0
@@ -176,7 +174,7 @@ class Loop:
                 connection.state is not _IDLE
                 or connection.watched != READABLE
                 or connection.wake_at > connection.deadline
-                or not self._admission.room
+                or not self.admission.room
             ):
                 self.park(fd, connection)
         if self._ready:
@@ -199,7 +197,7 @@ class Loop:
         os.close(self._wakeup)
         for connection in self.connections.values():
             connection.socket.close()
-        self._admission.let_go()
+        self.admission.let_go()
 
     # ---- for the admission
 
@@ -247,8 +245,8 @@ class Loop:
     def park(self, fd: int, connection: Connection) -> None:
         """Wait for what the connection's state says."""
         state = connection.state
-        if not self._admission.room and not self.leaving and (state is _IDLE or state is _CLOSED):
-            self._admission.again = 0.0  # there is room again, or can be made
+        if not self.admission.room and not self.leaving and (state is _IDLE or state is _CLOSED):
+            self.admission.again = 0.0  # there is room again, or can be made
         if self._service.gives and state is not _CLOSED and self._give(fd, connection):
             return
         if state is _CLOSED:
@@ -340,7 +338,7 @@ class Loop:
     def _keep_all(self) -> None:
         """Who was to go on is gone, and what is in the queue is for nobody else."""
         self._service.gives = False
-        self._admission.take_handed_off()
+        self.admission.take_handed_off()
         self._give_all()
 
     def _give_all(self) -> None:
@@ -369,8 +367,8 @@ class Loop:
                 fd = waiting.socket.fileno()
                 waiting.expire(now)
                 self.park(fd, waiting)
-        if now >= self._admission.again:
-            self._admission.open()
+        if now >= self.admission.again:
+            self.admission.open()
         if now >= self._share_again:
             self._share_again = _NEVER
             if self.leaving:
@@ -394,7 +392,7 @@ class Loop:
         self._service.persist = False
         if self._sharing is not None:
             self._sharing.withdraw()
-        self._admission.end(serve_queued=serve_queued)
+        self.admission.end(serve_queued=serve_queued)
         if not self._service.gives:
-            self._admission.take_handed_off()
+            self.admission.take_handed_off()
         self._give_all()

@@ -38,6 +38,8 @@ class Orders:
                 self._loop.stop()
             elif message is Message.QUIT:
                 self._loop.quitting = True
+            elif message is Message.LOOK:
+                self._loop.admission.look()
             elif message is Message.REOPEN:
                 self._reopen_logs()
 

@@ -4,9 +4,13 @@ SOAK=1 in the environment runs the full times.
 """
 
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,60 @@ def test_a_killed_worker_is_replaced_within_half_a_second(start: Start) -> None:
         took.append(time.monotonic() - began)
         server.wait_for("is ready", count=count)
     assert sorted(took)[2] < 0.5, took
+
+
+HOG = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+print("busy", flush=True)
+while True:
+    pass
+"""
+
+
+@contextmanager
+def no_time_on(cpu: int) -> Iterator[None]:
+    """Ordinary processes on this processor do not run meanwhile (for most of a second)."""
+    command = [sys.executable, "-c", HOG, str(cpu)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as hog:
+        try:
+            assert hog.stdout is not None
+            if not hog.stdout.readline():
+                pytest.skip("needs the right to SCHED_FIFO")
+            yield
+        finally:
+            hog.kill()
+
+
+def test_whom_a_dead_worker_was_woken_for_is_served_by_a_sibling(start: Start, app: Path) -> None:
+    """The kernel wakes one worker for a newcomer, and does not take that back when it dies. What is
+    on the disk does not boot, so that no successor comes to look."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("needs two processors")
+    server = start("-w", "2", "shop", cwd=app, errors=("died: SIGKILL", "could not boot"))
+    server.wait_for("is ready", count=2)
+    (app / "shop.py").write_text("broken(")
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpus[0]})
+    try:
+        for victim, other in (server.workers(), server.workers()[::-1]):
+            os.sched_setaffinity(victim, {cpus[1]})
+            os.sched_setaffinity(other, {cpus[0]})
+            with no_time_on(cpus[1]):
+                client = server.connect()
+                client.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+                woken = not select.select([client.socket], [], [], 0.2)[0]
+                if woken:
+                    os.kill(victim, signal.SIGKILL)
+            with client:
+                assert client.response().status == 200
+            if woken:
+                return
+    finally:
+        os.sched_setaffinity(0, here)
+    raise AssertionError("the kernel has woken neither of the two")
 
 
 SICK = """

@@ -252,6 +252,20 @@ def test_a_worker_that_dies_is_replaced_at_once_and_the_log_says_what_it_was_doi
     assert "replaced now" in text
 
 
+def test_when_a_worker_dies_the_others_look_for_whom_it_was_woken() -> None:
+    world = World()
+    victim, *others = world.workers(Phase.SERVING)
+    told = of(story.Tell, world.exit(victim))
+    assert told == [story.Tell(other.serial, Message.LOOK) for other in others]
+
+
+def test_who_leaves_in_peace_has_looked_itself() -> None:
+    world = World()
+    reload(world)
+    world.boot()
+    assert Message.LOOK not in [told.message for told in of(story.Tell, world.actions)]
+
+
 def test_a_client_cannot_forge_a_line_through_the_request_in_the_log() -> None:
     world = World()
     actions = world.exit(world.workers(Phase.SERVING)[0], "SIGSEGV", "GET /\x1b[31m\x9b HTTP/1.1")
