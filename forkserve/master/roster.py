@@ -46,6 +46,7 @@ class Worker:
     ready_at: float = 0.0
     due_at: float = float("inf")  # when it is to be succeeded at the latest, and why
     why: str = ""
+    cause: str = ""  # the setting that says so
     heavy: int = 0  # octets of memory that it had when that was first too much
     stuck: bool = False  # a call holds one of its threads for ever
     killed: bool = False  # by the master

@@ -17,6 +17,7 @@ from forkserve.master.gauge import Gauge
 from forkserve.master.generation import Generation, log_killed, plan_of
 from forkserve.master.generations import Generations
 from forkserve.master.life_signs import LifeSigns
+from forkserve.master.record import Record
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Entrances, Spawner
 from forkserve.master.story import Action, Event
@@ -67,6 +68,7 @@ class Shell:
         self._by_fd: dict[int, int] = {}  # descriptor of a channel -> serial
         self._by_pid: dict[int, int] = {}  # pid -> serial
         self._rows: dict[int, Row] = {}  # by serial
+        self._record = Record(self._scoreboard, time.monotonic())
         self._watch = CallWatch()
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
@@ -153,8 +155,13 @@ class Shell:
         if woke >= self._gauge.next_look:
             self._look(woke)
         self._feed(story.Tick())
+        self._write_record()
         for lines in self._life_signs.look(self._supervisor, woke):
             self._notifier.notify(*lines)
+
+    def _write_record(self, ended: Row | None = None) -> None:
+        current = self._generations.current
+        self._record.write(self._supervisor, current, self._rows, time.monotonic(), ended)
 
     def _look(self, now: float) -> None:
         """See what those workers do that have requests."""
@@ -246,10 +253,16 @@ class Shell:
         channel.close()
         row = self._rows.pop(serial)
         calls = row.calls()
-        row.take(0)
         code = os.waitstatus_to_exitcode(status)
         for call in calls:
             self._log_killed(serial, call)
+        row.tally().killed(time.monotonic() - call.start for call in calls)
+        worker = self._supervisor.roster.get(serial)
+        if worker is not None:
+            current = self._supervisor.generation
+            self._record.ended(worker, code, describe_status(status), current)
+        self._write_record(ended=row)
+        row.take(0)
         request = " and ".join(call.request for call in calls) or None
         self._feed(story.Exited(serial, code, describe_status(status), request))
 
@@ -289,9 +302,11 @@ class Shell:
                 self._events.append(self._generations.load(number))
             case story.Commit(generation=number):
                 self._generations.take_up(number)
+                self._record.reloads += 1
                 self._set_up_looks()
                 self._release(number - 1)
             case story.Discard(generation=number):
+                self._record.refused += 1
                 self._release(number)
             case story.StopListening():
                 self._templates.end()

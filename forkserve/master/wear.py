@@ -44,16 +44,16 @@ class Wear:
         """The worker begins to serve."""
         if plan.max_lifetime is not None:
             share = _SPREAD * (worker.serial * _GOLDEN % 1.0)
-            self._note(worker, now + plan.max_lifetime * (1.0 - share), wording.OLD)
+            self._note(worker, now + plan.max_lifetime * (1.0 - share), wording.OLD, "max_lifetime")
 
     def counted(self, worker: Worker, requests: int, now: float) -> None:
         """The worker has served as many requests as it may."""
-        self._note(worker, now, wording.used_up(requests))
+        self._note(worker, now, wording.used_up(requests), "max_requests")
 
     def stuck(self, worker: Worker, request: str, now: float) -> None:
         """A call holds one of the worker's threads for ever."""
         worker.stuck = True
-        self._note(worker, now, wording.stuck(request))
+        self._note(worker, now, wording.stuck(request), "timeout")
 
     def weighed(self, worker: Worker, octets: int, plan: Plan, now: float) -> Log | None:
         """The worker holds ``octets`` of memory. What is to be said about that, if anything."""
@@ -61,13 +61,12 @@ class Wear:
             return None
         if worker.heavy:
             if octets >= _GROWN * worker.heavy:
-                self._note(worker, now, wording.heavy(octets, plan.max_rss))
+                self._note(worker, now, wording.heavy(octets, plan.max_rss), "max_rss")
             return None
         worker.heavy = octets
         patience = self._patience.pop(worker.slot, 0.0)
-        self._note(
-            worker, max(now, worker.ready_at + patience), wording.heavy(octets, plan.max_rss)
-        )
+        when = max(now, worker.ready_at + patience)
+        self._note(worker, when, wording.heavy(octets, plan.max_rss), "max_rss")
         if now - worker.ready_at >= _FRESH:
             return None
         longer = min(max(2.0 * patience, _FIRST_PATIENCE), _LONGEST_PATIENCE)
@@ -88,6 +87,6 @@ class Wear:
         self._patience.clear()
         self._told = False
 
-    def _note(self, worker: Worker, when: float, why: str) -> None:
+    def _note(self, worker: Worker, when: float, why: str, cause: str) -> None:
         if when < worker.due_at:
-            worker.due_at, worker.why = when, why
+            worker.due_at, worker.why, worker.cause = when, why, cause

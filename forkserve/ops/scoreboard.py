@@ -1,24 +1,31 @@
-"""What each worker is doing, in memory that the master and the workers share.
+"""What each worker is doing and has done, in memory that the master and the workers share.
 
-An anonymous mapping, made before the first fork. A row belongs to one worker, and each of its cells
-to one of its application threads, which alone writes it; there is no lock, no file and no system
-call. The master gives out the rows: not one a slot, because in a reload two workers of one slot
-live side by side.
+An anonymous mapping, made before the first fork. A row belongs to one worker: its tally to the
+thread that leads, and each of its cells to one of its application threads, which alone write them;
+there is no lock, no file and no system call. The master gives out the rows: not one a slot, because
+in a reload two workers of one slot live side by side. What only the master knows stands beside
+them, as one text.
 """
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from forkserve.ops.tally import SIZE, Numbers, Tally
 from forkserve.settings.kinds import MOST_THREADS
 
-_REQUEST_OCTETS = 240  # a cell is then of 256, four cache lines that no other thread writes
-# Start, request line, deadline. The deadline, 0.0 between two calls, is written last; its store is
-# aligned, and so is in one piece.
-_CELL = struct.Struct(f"@d{_REQUEST_OCTETS}sd")
+_REQUEST_OCTETS = 216  # a method, a target of 200 octets, and HTTP/1.1
+_CLIENT_OCTETS = 48  # an address of IPv6 with its zone has 45 octets and more
+# Start, request line, client, deadline; five cache lines that no other thread writes. The deadline,
+# 0.0 between two calls, is written last; its store is aligned, and so is in one piece.
+_CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd40x")
 _DEADLINE = struct.Struct("@d")
-_DEADLINE_AT = 8 + _REQUEST_OCTETS
+_DEADLINE_AT = 8 + _REQUEST_OCTETS + _CLIENT_OCTETS
+
+_TEXT_OCTETS = 1 << 20
+_TEXT_HEAD = struct.Struct("@qq")  # how often it was written (odd: it is being written), its length
+_TRIES = 100  # to read it
 
 
 class Cell:
@@ -34,10 +41,17 @@ class Cell:
         self._offset = offset
         self.limit = 0.0
 
-    def begin(self, limit: float, start: float, request: str) -> None:
+    def begin(self, limit: float, start: float, request: str, client: str = "") -> None:
         """The thread calls the application for ``request``, a request line (latin-1)."""
         self.limit = limit
-        _CELL.pack_into(self._memory, self._offset, start, request.encode("latin-1"), start + limit)
+        _CELL.pack_into(
+            self._memory,
+            self._offset,
+            start,
+            request.encode("latin-1"),
+            client.encode("latin-1", "replace"),
+            start + limit,
+        )
 
     def extend(self, now: float) -> None:
         """The running call makes progress: a block was sent, or some of the body received."""
@@ -61,33 +75,40 @@ class Cell:
         """
         while True:
             before = self.deadline
-            start, octets, after = _CELL.unpack_from(self._memory, self._offset)
+            start, octets, client, after = _CELL.unpack_from(self._memory, self._offset)
             if before == after:
                 break
         if not after:
             return None
-        return Call(start, octets.rstrip(b"\0").decode("latin-1"), after)
+        request, client = (text.rstrip(b"\0").decode("latin-1") for text in (octets, client))
+        return Call(start, request, after, client)
 
 
 class Call(NamedTuple):
-    """A running call: when it began, its request line (cut), and when it must be over."""
+    """A running call: when it began, its request line (cut), when it must be over, and whose."""
 
     start: float
     request: str
     deadline: float  # inf if it has no limit
+    client: str = ""
 
 
 class Scoreboard:
     """The rows of all workers that can be alive at once.
 
-    In front of the cells stands for each row an octet that says of how many threads its worker is,
-    and behind those another that says whether it serves: those of many rows are searched at once.
+    First stands for each row an octet that says of how many threads its worker is, and behind those
+    another that says whether it serves: those of many rows are searched at once. Then come the
+    tallies, one more of them for all workers that are gone, the cells, and the master's text.
     """
 
     def __init__(self, rows: int) -> None:
-        # Pages that nobody touches take no memory.
-        self._memory = mmap.mmap(-1, (2 + MOST_THREADS * _CELL.size) * rows)
         self._rows = rows
+        tallies_at = (2 * rows + 63) // 64 * 64
+        self._cells_at = (tallies_at + SIZE * (rows + 1) + 63) // 64 * 64
+        self._text_at = self._cells_at + MOST_THREADS * _CELL.size * rows
+        # Pages that nobody touches take no memory.
+        self._memory = mmap.mmap(-1, self._text_at + _TEXT_HEAD.size + _TEXT_OCTETS)
+        self._tallies = memoryview(self._memory)[tallies_at : self._cells_at]
 
     def row(self, index: int) -> "Row":
         """The row ``index``, as its last owner left it."""
@@ -95,8 +116,18 @@ class Scoreboard:
             raise IndexError(f"the scoreboard has {self._rows} rows, not a row {index}")
         return Row(self, index)
 
+    @property
+    def gone(self) -> Tally:
+        """What the workers that are gone have counted."""
+        return self.tally(self._rows)
+
+    def tally(self, index: int) -> Tally:
+        """That of a row."""
+        return Tally(self._tallies[index * SIZE : (index + 1) * SIZE])
+
     def take(self, index: int, threads: int) -> None:
-        """The row has a new owner, of so many threads, which does not serve yet."""
+        """The row has a new owner, of so many threads, which does not serve yet; or, of none, no
+        owner any more."""
         self._memory[self._rows + index] = 0
         self._memory[index] = threads
         for cell in self.cells(index):
@@ -108,7 +139,7 @@ class Scoreboard:
 
     def cells(self, index: int) -> list[Cell]:
         """Of each thread of a worker."""
-        first = 2 * self._rows + index * MOST_THREADS * _CELL.size
+        first = self._cells_at + index * MOST_THREADS * _CELL.size
         return [
             Cell(self._memory, first + thread * _CELL.size) for thread in range(self._memory[index])
         ]
@@ -120,6 +151,45 @@ class Scoreboard:
         while index >= 0:
             yield index
             index = octets.find(1, index + 1)
+
+    # ---- the master's text
+
+    def write(self, text: bytes, *, ended: Iterable[int] = ()) -> None:
+        """Put ``text`` in the place of the one before. For the master.
+
+        ``ended``: rows whose workers are gone; what they have counted goes where those of all such
+        workers stands, in the same moment for everybody who reads. Raises ValueError if the text is
+        too long.
+        """
+        if len(text) > _TEXT_OCTETS:
+            raise ValueError(f"{len(text)} octets of text, and the scoreboard has {_TEXT_OCTETS}")
+        count, _ = _TEXT_HEAD.unpack_from(self._memory, self._text_at)
+        _TEXT_HEAD.pack_into(self._memory, self._text_at, count + 1, len(text))
+        start = self._text_at + _TEXT_HEAD.size
+        self._memory[start : start + len(text)] = text
+        for index in ended:
+            self.tally(index).fold_into(self.gone)
+        _TEXT_HEAD.pack_into(self._memory, self._text_at, count + 2, len(text))
+
+    def read(self, rows: Callable[[bytes], Iterable[int]]) -> tuple[bytes, list[Numbers]]:
+        """The master's text, the numbers of ``rows(text)``, and last those of the workers that are
+        gone, all as of one moment for the master.
+
+        It writes for some microseconds, so it is tried again a few times; a reader that meets it
+        each time, or a master that died meanwhile, gets what is there.
+        """
+        for _ in range(_TRIES):
+            before, length = _TEXT_HEAD.unpack_from(self._memory, self._text_at)
+            start = self._text_at + _TEXT_HEAD.size
+            text = self._memory[start : start + length]
+            try:
+                tallies = [self.tally(index) for index in rows(text)]
+            except ValueError:
+                continue  # it is half written
+            numbers = [tally.read() for tally in (*tallies, self.gone)]
+            if before % 2 == 0 and before == _TEXT_HEAD.unpack_from(self._memory, self._text_at)[0]:
+                return text, numbers
+        return b"", [self.gone.read()]
 
 
 class Row:
@@ -134,6 +204,15 @@ class Row:
     def take(self, threads: int) -> None:
         """It is that of a new worker from now on. For the master."""
         self._board.take(self._index, threads)
+
+    @property
+    def index(self) -> int:
+        """Of the row."""
+        return self._index
+
+    def tally(self) -> Tally:
+        """What the worker counts."""
+        return self._board.tally(self._index)
 
     def cells(self) -> list[Cell]:
         """Of each thread."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from forkserve.net.listeners import Listener
+from forkserve.ops.tally import TAKEN
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue, Parcel
 from forkserve.worker.service import Service
@@ -178,6 +179,7 @@ class Admission:
             return self._queue.starved and self._no_room("Too many open files")
         sock, parcel = taken
         environ = self._environs.of(_listener_of(parcel), plain=True)
+        self._service.tally.add(TAKEN)
         self._loop.resume(sock, environ, parcel, serve=serve)
         return room
 

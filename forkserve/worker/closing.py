@@ -27,6 +27,9 @@ class Closing:
         self.deadline = now + service.timeout
         self.wake_at = _NEVER
 
+    def count(self) -> None:
+        """It is no connection, so it is not counted as one."""
+
     def expire(self, now: float) -> None:
         """The deadline has passed."""
         if overdue(self.cell, now):

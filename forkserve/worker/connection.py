@@ -14,6 +14,7 @@ import io
 import socket
 
 from forkserve.http.errors import ProtocolError
+from forkserve.ops.tally import ABORTED as ABORTED_REQUESTS
 from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
 from forkserve.worker.intake import Intake
@@ -57,6 +58,7 @@ class Connection(Intake):
             return
         except OSError:
             octets = b""
+        self.received += len(octets)
         if not octets:
             # The client is gone, or will send no more. Whatever is incomplete now stays so.
             self.close()
@@ -186,7 +188,10 @@ class Connection(Intake):
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
         assert exchange is not None
+        if self.state is READY:
+            exchange.queued = now - self.waits_since
         self.state = RUNNING
+        exchange.called = now
         self.deadline = now + service.timeout
         self.served += 1
         service.requests += 1
@@ -195,8 +200,9 @@ class Connection(Intake):
         head, body = exchange.head, exchange.body
         file = io.BytesIO() if body is None else body.open()
         environ = request_environ(self.base, head, file, self.remote, self.served)
-        if exchange.forwarded is not None:
-            apply_forwarded(environ, exchange.forwarded)
+        said = exchange.forwarded
+        if said is not None:
+            apply_forwarded(environ, said)
         if body is not None:
             body.describe(environ)
         environ["wsgi.early_hints"] = exchange.early_hints
@@ -206,7 +212,8 @@ class Connection(Intake):
         lock = lead.lock
         self.cell = cell = lead.cell
         lead.in_call = self
-        cell.begin(service.timeout, now, head.line)
+        client = self.remote[0] if said is None else said.address or self.remote[0]
+        cell.begin(service.timeout, now, head.line, client)
         lock.release()
         try:
             run_app(service.app, environ, exchange)
@@ -257,7 +264,7 @@ class Connection(Intake):
 
     def _settle(self, exchange: Exchange) -> None:
         """The response is complete, as far as the application is concerned."""
-        now = self.service.clock()
+        exchange.returned = now = self.service.clock()
         if self.region is not None:
             self.service.file_room -= FILE_DESCRIPTORS
         if exchange.stage is ABORTED:
@@ -276,10 +283,9 @@ class Connection(Intake):
 
     def _after_response(self, now: float) -> None:
         """Every octet of the response is with the kernel."""
-        exchange, service = self.exchange, self.service
+        exchange = self.exchange
         assert exchange is not None
-        if service.access_log is not None:
-            service.access_log.write(exchange.access(now))
+        self._account(exchange, now)
         body = exchange.body
         if not exchange.encoder.persist:
             self._linger(now)
@@ -289,6 +295,18 @@ class Connection(Intake):
             self._drain(now)
         else:
             self._next_request(now)
+
+    def _account(self, exchange: Exchange, now: float) -> None:
+        """The request is over."""
+        service = self.service
+        busy = exchange.returned - exchange.called if exchange.called else 0.0
+        service.tally.over(
+            exchange.encoder.code, now - exchange.began, busy, exchange.queued,
+            self.received, self.sent,
+        )  # fmt: skip
+        self.received = self.sent = 0
+        if service.access_log is not None:
+            service.access_log.write(exchange.access(now))
 
     def _next_request(self, now: float) -> None:
         self._drop_exchange()
@@ -349,7 +367,7 @@ class Connection(Intake):
         """Close with a reset: the only way left to say that the response is not complete."""
         if self.exchange is not None:
             self.exchange.close_file(error)
-            if self.service.access_log is not None:
-                self.service.access_log.write(self.exchange.access(self.service.clock()))
+            self.service.tally.add(ABORTED_REQUESTS)
+            self._account(self.exchange, self.service.clock())
         self.reset_at_close()
         self.close()

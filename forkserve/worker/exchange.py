@@ -58,10 +58,13 @@ class Carrier(Protocol):
 
 class Exchange(Sink):
     """``environ``: what the application was given; {} if it was not called, or nobody asks.
-    ``forwarded``: what proxies say of the request, None if it has none of their fields."""
+    ``forwarded``: what proxies say of the request, None if it has none of their fields.
+    ``began``, ``called``, ``returned``: the times of its first octet, of the call, and of the end
+    of that. ``queued``: seconds that it waited for a thread, though it was there."""
 
     __slots__ = (
-        "_carrier", "_service", "began", "body", "encoder", "environ", "forwarded", "head",
+        "_carrier", "_service", "began", "body", "called", "encoder", "environ", "forwarded",
+        "head", "queued", "returned",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +83,7 @@ class Exchange(Sink):
         self.encoder = ResponseEncoder(head.method, head.minor, framing.persist)
         self.environ: Mapping[str, object] = {}
         self.began = began
+        self.queued = self.called = self.returned = 0.0
         self.forwarded: Forwarded | None = None
         if not FIELDS.isdisjoint(head.fields):
             self.forwarded = self._service.forwarded(head.fields, carrier.remote[0])

@@ -14,7 +14,7 @@ from forkserve.http.proxy_protocol import is_proxy_header
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
 from forkserve.worker.service import Service
-from forkserve.worker.state import UNCHANGED, State
+from forkserve.worker.state import PLACES, UNCHANGED, State
 from forkserve.worker.stream import Stream
 from forkserve.wsgi.call import Environ
 from forkserve.wsgi.input import ClientDisconnected
@@ -45,11 +45,12 @@ class Intake(Stream):
     ``base``                 the environ of the listener
     ``watched``, ``wake_at`` the loop's own: the events that epoll waits for, and when the loop
                              looks at the deadline next
+    ``counted``              as which state the connection is counted for those who look
     """
 
     __slots__ = (
-        "_began", "_looked_at", "base", "deadline", "exchange", "remote", "served", "state",
-        "wake_at", "watched",
+        "_began", "_looked_at", "base", "counted", "deadline", "exchange", "remote", "served",
+        "state", "wake_at", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Intake(Stream):
         super().__init__(service, sock)
         self.remote = remote
         self.state = HEAD
+        self.counted = State.CLOSED
         self.deadline = now + service.head_timeout
         self.served = 0
         self.exchange: Exchange | None = None
@@ -71,6 +73,12 @@ class Intake(Stream):
         self.wake_at = _NEVER
         self._began = now
         self._looked_at = 0  # octets of an unfinished head, when it was last looked at
+
+    def count(self) -> None:
+        """Count it among those of its state, if that is another. For the loop."""
+        if self.counted is not self.state:
+            self.service.tally.move(PLACES[self.counted], PLACES[self.state])
+            self.counted = self.state
 
     # ---- for the other half to do
 

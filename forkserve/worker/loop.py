@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from forkserve.net.listeners import Listener
 from forkserve.ops.scoreboard import Row
+from forkserve.ops.tally import WRITE_EVERY
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.worker.admission import Admission
@@ -70,16 +71,13 @@ class Loop:
         self._calls: list[Connection | Closing] = []  # in threads that do not lead any more
         self.admission = Admission(self, service, listeners, environs, queue, worker_connections)
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
-        self._share_again = _NEVER
         self._turn_began = self.turn_lasted = 0.0
-        self.due = _NEVER
-        self.leaving = False
-        self.quitting = False
+        self.due = self._share_again = self._write_at = _NEVER
+        self.leaving = self.quitting = False
         self._announce: Callable[..., None] = lambda message, text="": None
-        wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup = wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead.wake = lambda: os.eventfd_write(wakeup, 1)
         self.watch(wakeup, self._on_wakeup)
-        self._wakeup = wakeup
 
     # ---- for the worker's main
 
@@ -107,6 +105,7 @@ class Loop:
         self._calls = [call for call in self._calls if call.state is _RUNNING]
         for call in self._calls:
             call.deadline = call.cell.deadline or _NEVER
+            call.count()
             self._deadlines.watch(call)
 
     def _on_wakeup(self) -> None:
@@ -136,6 +135,7 @@ class Loop:
             if until is not None and until():
                 return
             self.once()
+        self._service.tally.write()
 
     def once(self, *, wait: bool = True) -> None:
         """Wait for something to do, and do it. Raises Lost. (One function: each request pays.)"""
@@ -145,7 +145,11 @@ class Loop:
             wait = False  # it may have been the last
         now = clock()
         self.turn_lasted = now - self._turn_began
-        self.due = due = min(self._deadlines.first, self.admission.again, self._share_again)
+        if self._service.tally.changed and self._write_at == _NEVER:
+            self._write_at = now + WRITE_EVERY
+        self.due = due = min(
+            self._deadlines.first, self.admission.again, self._share_again, self._write_at
+        )
         timeout = None if due == _NEVER else max(0.0, due - now)
         if not wait or (lead.calls and (self._ready or self._service.closings)):
             timeout = 0.0
@@ -235,12 +239,11 @@ class Loop:
         """Go on with a connection that a sibling has handed off. ``serve``: at once."""
         now = self._service.clock()
         connection = Connection(self._service, sock, environ, parcel.remote, now)
-        fd = sock.fileno()
-        self.connections[fd] = connection
+        self.connections[sock.fileno()] = connection
         connection.resume(parcel, now, serve=serve)
         if self.leaving:
             connection.retire(now)
-        self.park(fd, connection)
+        self.park(sock.fileno(), connection)
 
     def park(self, fd: int, connection: Connection) -> None:
         """Wait for what the connection's state says."""
@@ -252,6 +255,7 @@ class Loop:
         if state is _CLOSED:
             self._forget(fd, connection)
             return
+        connection.count()
         if state is _READY:
             self._ready.append(connection)
         events = ROWS[state].events
@@ -267,9 +271,9 @@ class Loop:
 
     def _forget(self, fd: int, connection: Connection) -> None:
         del self.connections[fd]
+        connection.count()
         if connection.watched != UNCHANGED:
-            # Closing is not enough: while a process that the application has started holds the
-            # socket too, epoll would report it for ever.
+            # Closing is not enough: a process that the application has started may hold it too.
             self._epoll.unregister(fd)
         connection.socket.close()
         self._deadlines.forget(connection)
@@ -284,12 +288,10 @@ class Loop:
 
     def _settle_returned(self) -> None:
         """Go on with connections whose calls have ended in threads that did not lead."""
-        returned = self._lead.returned
-        while returned:
-            connection = returned.popleft()
-            fd = connection.socket.fileno()
+        while self._lead.returned:
+            connection = self._lead.returned.popleft()
             connection.returned()
-            self.park(fd, connection)
+            self.park(connection.socket.fileno(), connection)
 
     def _serve_ready(self) -> None:
         """One request of each connection that has sent ahead: none starves the others."""
@@ -299,9 +301,8 @@ class Loop:
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
             if connection.state is _READY:
-                fd = connection.socket.fileno()
                 connection.turn(self._service.clock())
-                self.park(fd, connection)
+                self.park(connection.socket.fileno(), connection)
 
     # ---- hand-off
 
@@ -343,8 +344,7 @@ class Loop:
 
     def _give_all(self) -> None:
         """This worker leaves: let siblings have what can be given; the others come to their end."""
-        service = self._service
-        now = service.clock()
+        service, now = self._service, self._service.clock()
         for fd, connection in list(self.connections.items()):
             connection.retire(now)
             if service.gives and self._give(fd, connection):
@@ -364,11 +364,13 @@ class Loop:
                 waiting.expire(now)
                 self._deadlines.watch(waiting)
             else:
-                fd = waiting.socket.fileno()
                 waiting.expire(now)
-                self.park(fd, waiting)
+                self.park(waiting.socket.fileno(), waiting)
         if now >= self.admission.again:
             self.admission.open()
+        if now >= self._write_at:
+            self._write_at = _NEVER
+            self._service.tally.write()
         if now >= self._share_again:
             self._share_again = _NEVER
             if self.leaving:

@@ -98,6 +98,7 @@ def run_worker(
         access_log = _access_log(access_file, settings, log)
         cells = row.cells()
         service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
+        service.tally = row.tally()
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
             service,

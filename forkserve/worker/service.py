@@ -17,6 +17,7 @@ from forkserve.http.response import OwnLines, own_lines
 from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Cell
+from forkserve.ops.tally import Tally
 from forkserve.settings import Settings
 from forkserve.worker.lead import Lead
 from forkserve.wsgi.call import Application
@@ -53,6 +54,7 @@ class Service:
     ``persist``     False once the worker retires: responses then announce the close
     ``forked``      this is a child that the application has forked
     ``requests``    how many have been read whole
+    ``tally``       what is counted for those who look
     ``file_room``   how many more files may be open at once: bodies of requests, and of responses
     ``input_room``  how many more octets of unfinished requests may be kept in memory
     ``gives``       the worker retires, and others go on with its connections
@@ -84,6 +86,7 @@ class Service:
         self.gives = False
         self.forked = False
         self.requests = 0
+        self.tally = Tally()  # on no scoreboard
         self.file_room = file_room
         self.input_room = _INPUT_ROOM
         self.closings: deque[tuple[FileWrapper, str]] = deque()

@@ -8,6 +8,7 @@ is given to those that stay.
 from collections.abc import Iterable
 
 from forkserve.ops.scoreboard import Row
+from forkserve.ops.tally import GIVEN
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
@@ -61,4 +62,7 @@ class Sharing:
     def give(self, connection: Connection, now: float) -> bool:
         """Give it away, if there is room in the queue. It is portable."""
         listener = " ".join(self._environs.name_of(connection.base))
-        return self._queue.give(connection.socket, connection.parcel(listener, now))
+        given = self._queue.give(connection.socket, connection.parcel(listener, now))
+        if given:
+            connection.service.tally.add(GIVEN)
+        return given

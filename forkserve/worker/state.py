@@ -27,6 +27,9 @@ class State(Enum):
     CLOSED = "nothing"
 
 
+PLACES = {state: place for place, state in enumerate(State)}
+"""Where on a tally the connections of a state are counted."""
+
 FRESH = (State.PROXY, State.HANDSHAKE, State.HEAD)
 """In these a client may have said nothing yet; then it has nothing to lose."""
 

@@ -51,17 +51,19 @@ class Stream:
     ``take_by`` while there is something unsent: when the client must have taken more of it
     ``held``    octets of input that the worker counts as kept in memory for this client
     ``cell``    of the thread that runs its call, or did so last
+    ``received``, ``sent``  octets since the last request was accounted for
     """
 
     __slots__ = (
-        "_queued", "buffer", "cell", "held", "region", "service", "socket", "take_by", "unsent",
+        "_queued", "buffer", "cell", "held", "received", "region", "sent", "service", "socket",
+        "take_by", "unsent",
     )  # fmt: skip
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
         self.service = service
         self.socket = sock
         self.buffer = b""
-        self.held = 0
+        self.held = self.received = self.sent = 0
         self.cell = service.lead.cell
         self.unsent: bytearray | None = None
         self.region: Region | None = None
@@ -74,6 +76,7 @@ class Stream:
         ``more``: further octets follow at once. Blocks while more than that is waiting, which only
         happens in a call: the server's own answers are shorter. Raises ClientDisconnected.
         """
+        self.sent += len(octets)
         if self.unsent is None:
             try:
                 sent = (
@@ -126,6 +129,7 @@ class Stream:
             raise ClientDisconnected(str(error)) from None
         if not octets:
             raise ClientDisconnected("the client closed before the end of its request body")
+        self.received += len(octets)
         self.progress()
         return octets
 
@@ -141,6 +145,7 @@ class Stream:
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to ``send_unsent``."""
+        self.sent += len(octets)
         if self.unsent is None:
             self._lag(octets)
         else:
@@ -162,7 +167,9 @@ class Stream:
         self.keeps_up(self.service.clock())
         try:
             if region is not None and region.copied and not unsent:
-                unsent += _read(region)
+                octets = _read(region)
+                self.sent += len(octets)
+                unsent += octets
             if unsent:
                 more = region is not None and not region.copied
                 with memoryview(unsent) as view:
@@ -219,6 +226,7 @@ class Stream:
             # of them it is. To read and to send, one after the other, does.
             region.copied = True
             return
+        self.sent += sent
         _advance(region, sent)
 
     def reset_at_close(self) -> None:

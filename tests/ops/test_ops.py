@@ -473,7 +473,7 @@ def test_a_cell_tells_what_runs() -> None:
     first.end()
     assert row.calls() == []
     second.begin(float("inf"), 10.0, "x" * 10000)
-    assert row.calls() == [Call(10.0, "x" * 240, float("inf"))]
+    assert row.calls() == [Call(10.0, "x" * 216, float("inf"))]
     assert other.calls() == []
     assert board.row(1).calls() == row.calls()
     row.take(1)  # by another worker

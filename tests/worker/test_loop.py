@@ -15,6 +15,7 @@ import pytest
 from forkserve.master.generation import load_tls
 from forkserve.net.address import InetAddress
 from forkserve.net.listeners import open_listeners
+from forkserve.ops import tally
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
@@ -180,6 +181,8 @@ def test_deadlines_are_kept_in_any_order() -> None:
     half.close()
     worker.turn(2)
     assert worker.held == []
+    worker.turn()
+    worker.wait(tally.WRITE_EVERY)
     assert worker.loop.due == float("inf")  # nothing to wake for
 
 
@@ -587,3 +590,35 @@ def test_a_worker_says_once_that_it_is_due() -> None:
         worker.turn()
     assert worker.master.receive() == [(Message.DUE, "3")]
     assert statuses(read(client)) == [200] * 6
+
+
+# ---- what is counted for those who look
+
+
+def connections(worker: Worker) -> dict[str, float]:
+    worker.turn()
+    worker.wait(tally.WRITE_EVERY)
+    numbers = worker.service.tally.read()[tally.CONNECTIONS :]
+    return {name: n for name, n in zip(tally.STATES[:-1], numbers, strict=False) if n}
+
+
+def test_connections_are_counted_by_state_and_requests_when_they_are_over() -> None:
+    worker = Worker()
+    clients = [worker.pair() for _ in range(3)]
+    assert connections(worker) == {"head": 3}
+    clients[0].send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n12")
+    clients[1].send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    worker.turn(2)
+    assert connections(worker) == {"head": 1, "body": 1, "idle": 1}
+    answer = len(read(clients[1]))
+    numbers = worker.service.tally.read()
+    assert (numbers[tally.STATUSES + 2], numbers[tally.RECEIVED]) == (1, 27)
+    assert numbers[tally.SENT] == answer
+    clients[0].send(b"345GET / HT")
+    worker.turn(2)
+    assert connections(worker) == {"head": 2, "idle": 1}
+    assert worker.service.tally.read()[tally.RECEIVED] == 27 + 49 + 11
+    for client in clients:
+        client.close()
+    worker.turn(3)
+    assert connections(worker) == {}

@@ -219,7 +219,7 @@ def test_the_call_stands_on_the_scoreboard_while_it_runs() -> None:
 
     peer = Peer(app, timeout=7.0)
     peer.send(GET)
-    assert seen == [Call(peer.clock.now, "GET / HTTP/1.1", peer.clock.now + 7.0)]
+    assert seen == [Call(peer.clock.now, "GET / HTTP/1.1", peer.clock.now + 7.0, "192.0.2.1")]
     assert peer.cell.read() is None
 
 
