@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable
 
 
@@ -24,6 +25,8 @@ def in_a_child(work: Callable[[], None]) -> None:
         try:
             work()
             status = 0
+        except BaseException:  # noqa: BLE001 - a child must not return into pytest
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0

@@ -197,8 +197,12 @@ def clean_environ() -> dict[str, str]:
 
 def children(pid: int) -> list[int]:
     """Living children of a process."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        # One that ends meanwhile can make the kernel leave out others (proc(5)).
+        text, before = path.read_text(), None
+        while text != before:
+            text, before = path.read_text(), text
     except OSError:
         return []
     return [int(word) for word in text.split()]

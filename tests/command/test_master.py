@@ -521,9 +521,14 @@ def test_resizing_the_window_of_a_terminal_retires_nobody() -> None:
     os.close(terminal)
 
 
-@pytest.mark.parametrize("faulthandler", ["", "1"])
-def test_a_storm_of_signals_loses_none_that_matters(start: Start, faulthandler: str) -> None:
-    server = start("-w", "2", "plain", env={"PYTHONFAULTHANDLER": faulthandler})
+@pytest.mark.parametrize(
+    ("options", "faulthandler"), [((), ""), ((), "1"), (("--preload",), "")], ids=str
+)
+def test_a_storm_of_signals_loses_none_that_matters(
+    start: Start, options: tuple[str, ...], faulthandler: str
+) -> None:
+    """With --preload also workers that are not wanted any more before they are forked."""
+    server = start(*options, "-w", "2", "plain", env={"PYTHONFAULTHANDLER": faulthandler})
     names = ("HUP", "USR1", "TTIN", "TTOU", "CHLD", "HUP")
     for number in range(1000):
         server.signal(names[number % len(names)])

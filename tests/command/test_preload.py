@@ -421,18 +421,6 @@ def test_a_reload_that_is_stopped_leaves_nothing(start: Start, app: Path) -> Non
     assert all(wait_for_death(pid, 1.0) for pid in pids)
 
 
-def test_a_storm_of_signals_and_workers_that_are_not_wanted_before_they_are_forked(
-    start: Start,
-) -> None:
-    server = start("--preload", "-w", "2", "plain")
-    names = ("HUP", "USR1", "TTIN", "TTOU", "CHLD", "HUP")
-    for number in range(1000):
-        server.signal(names[number % len(names)])
-    for name in ("STOP", *names, "WINCH", "TTIN", "CONT", "TERM"):
-        server.signal(name)
-    assert server.wait() == 0
-
-
 def test_a_fork_hook_that_hangs_is_a_boot_that_takes_too_long(start: Start, app: Path) -> None:
     """Nothing is left of the worker, which never ran a line of ours."""
     server = start(

@@ -7,28 +7,13 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from forkserve.proc.grandchild import Newborn, fork_grandchild
 from forkserve.proc.lifeline import adopt_orphans
 from forkserve.proc.signals import blocked
-
-
-def in_a_child(work: Callable[[], None]) -> None:
-    """Run ``work``, with its assertions, in a child that may change its process."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:  # noqa: BLE001 - a child must not return into pytest
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+from tests.descriptors import in_a_child
 
 
 def fork_and_say(writing: int) -> Newborn:
