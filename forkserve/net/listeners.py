@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
+from forkserve.net.diag import waiting_at
 
 # Classic BPF (bpf(4), linux/filter.h) on the header of a TCP segment: one with SYN set is dropped,
 # everything else accepted. What one asks for with SYN|ACK is for no listener either.
@@ -100,10 +101,9 @@ class Listener:
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def waiting(self) -> int:
-        """Connections that nobody has accepted yet; 0 for a unix socket, of which only netlink
-        could tell."""
+        """Connections that nobody has accepted yet, as far as the kernel says."""
         if self.family == socket.AF_UNIX:
-            return 0
+            return waiting_at(self.socket.fileno()) or 0
         try:
             octets = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         except OSError:  # closed, or another protocol

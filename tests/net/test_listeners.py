@@ -36,7 +36,7 @@ def test_how_many_wait_to_be_accepted(tmp_path: Path) -> None:
     clients = [socket.create_connection(name, timeout=5) for _ in range(3)]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(unix.name[0])
-        assert [item.waiting() for item in listeners] == [3, 0]  # it is not known of the other
+        assert [item.waiting() for item in listeners] == [3, 1]
     inet.socket.accept()[0].close()
     assert inet.waiting() == 2
     for item in (*clients, *listeners):
