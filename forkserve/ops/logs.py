@@ -201,8 +201,10 @@ class _Logger(logging.Logger):
         extra: Any = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        """A plain record."""
-        return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        """A plain record, with what ``extra`` says of it."""
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        record.__dict__.update(extra or {})
+        return record
 
 
 class _Formatter(logging.Formatter):

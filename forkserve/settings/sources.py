@@ -17,6 +17,7 @@ from forkserve.net.address import InetAddress
 from forkserve.net.peers import NOBODY
 from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import Kind
+from forkserve.settings.status import conflicts_of_status
 
 PREFIX = "FORKSERVE_"
 
@@ -241,6 +242,7 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
         if getattr(settings, name) > settings.limit_request_head:
             yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
     yield from _conflicts_of_tls(settings, origins)
+    yield from conflicts_of_status(settings, origins)
     if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
         yield f"{named('proxy_allow_from')} names nobody, and proxy_protocol is on"
     for name in ("user", "group"):

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forkserve.errors import SettingsError
+from forkserve.net.address import InetAddress
 from forkserve.net.peers import parse_peer
 from forkserve.proc.cpus import usable_cpus
 from forkserve.proc.memory import usable_memory
@@ -63,10 +64,19 @@ def test_defaults() -> None:
         ("uwsgi_api", True, True), ("uwsgi_api", False, False), ("uwsgi_api", "true", True), ("uwsgi_api", "1", True),
         ("uwsgi_api", "False", False), ("uwsgi_api", "0", False), ("uwsgi_api", 1, True),
         ("stream_path", ["/a", "/b,c/"], ("/a", "/b,c/")), ("stream_path", "/", ("/",)),
+        ("status", [":9000"], (InetAddress("0.0.0.0", 9000),)), ("drain_delay", "10s", 10.0), ("drain_delay", "0", None),
+        ("health_path", "/health", "/health"), ("metrics_path", "none", None),
+        ("statsd_host", "localhost:8125", "localhost:8125"), ("statsd_host", "[::1]:8125", "[::1]:8125"),
+        ("statsd_host", "unix:///run/statsd", "unix:///run/statsd"),
     ],
 )  # fmt: skip
 def test_values(name: str, text: Any, value: object) -> None:
     assert getattr(load(**{name: text}), name) == value
+
+
+def test_words_of_statsd_are_as_they_were_written() -> None:
+    settings = load(statsd_host="a:1", statsd_prefix="shop.web", dogstatsd_tags="env:a,region:b")
+    assert (settings.statsd_prefix, settings.dogstatsd_tags) == ("shop.web", "env:a,region:b")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,11 @@ def test_values(name: str, text: Any, value: object) -> None:
         ("keep_alive", "0", "less than 100ms"), ("keep_alive", "none", "is not a time"),
         ("keep_alive", "25h", "more than 1440m"), ("max_body", "0", "is not a limit: write none"),
         ("max_body", "-1", "is not a size"), ("max_body", "1X", "is not a size"),
-        ("max_body", "", "is not a size"), ("max_requests", "0", "is not a limit: write none"),
+        ("health_path", "health", "is not a path"), ("metrics_path", "/a?b", "is not a path"),
+        ("statsd_host", "localhost", "is not like localhost:8125"), ("statsd_host", "a:0", "from 1 to 65535"),
+        ("statsd_host", "unix://run", "is not like unix:///"), ("statsd_host", "a:99999", "from 1 to 65535"),
+        ("statsd_prefix", "a b", "ends a name"), ("dogstatsd_tags", "a|b", "ends a name"),
+        ("drain_delay", "2h", "more than 60m"), ("max_body", "", "is not a size"), ("max_requests", "0", "is not a limit: write none"),
         ("max_requests", "1.5", "whole number"), ("max_requests", "\u0665", "whole number"),
         ("workers", "0", "less than 1"), ("workers", "many", "or auto"), ("workers", "513", "more than 512"),
         ("workers", "8:2", "'8:2' has its greater number first; write a number of workers, or auto, or"),
@@ -211,7 +225,7 @@ def test_problems_of_the_command_line_come_first_and_blame_nothing_on_the_applic
         ("secure-scheme-headers", "; the scheme is read from X-Forwarded-Proto and Forwarded"),
         ("forwarder-headers", "; see `forwarded_allow_ips`, which decides on all such fields"),
         ("initgroups", "; workers always have the groups of `user`"),
-        ("statsd-host", ""),
+        ("statsd-hots", "; did you mean <statsd_host>?"),
         ("zzzzzzzzzzz", ""),
     ],
 )
@@ -274,6 +288,17 @@ def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, par
         ({"bind": ["fd://3", "fd://3"]}, "there twice"),
         ({"bind": [":1", "0.0.0.0:1"]}, "there twice"),
         ({"bind": ["unix:/a", "unix:/a,mode=600"]}, "there twice"),
+        (
+            {"bind": [":1"], "status": [":1"]},
+            "status (--status): 0.0.0.0:1 is there already, in bind (--bind)",
+        ),
+        ({"status": ["unix:/a", "unix:/a,mode=600"]}, "is there already, in status (--status)"),
+        ({"health_path": "/a", "metrics_path": "/a"}, "one path cannot answer both"),
+        (
+            {"statsd_prefix": "a"},
+            "statsd_prefix (--statsd-prefix) has no meaning without statsd_host",
+        ),
+        ({"dogstatsd_tags": "a:b"}, "no meaning without statsd_host"),
         ({"max_requests_jitter": "5"}, "without max_requests"),
         ({"forwarded_allow_ips": "none,unix"}, "none stands alone"),
         ({"keyfile": "k"}, "keyfile (--keyfile) has no meaning without certfile"),
