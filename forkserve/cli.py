@@ -6,6 +6,7 @@ has to know the other.
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -18,11 +19,13 @@ from forkserve.check import check
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.master.generation import load_tls, unfit_certificate
 from forkserve.master.shell import Shell
-from forkserve.master.spawn import Entrances, Seat, TemplateSeat
+from forkserve.master.spawn import Entrances, Seat, StatusSeat, TemplateSeat
 from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
+from forkserve.ops.scoreboard import Scoreboard
+from forkserve.ops.snapshot import take_snapshot
 from forkserve.proc.channel import Channel
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
@@ -30,8 +33,9 @@ from forkserve.settings import Loaded, Settings, declarations, load_settings, re
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.main import Preloaded, prepare_process, run_worker
+from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
 from forkserve.worker.template import run_template
+from forkserve.wsgi.call import Application
 
 # What the settings themselves cannot know to be wrong.
 _CHECKS: dict[str, Callable[[Any], object]] = {"access_logformat": compile_format}
@@ -181,7 +185,9 @@ def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Su
         succession.notifier = Notifier.from_environ(os.environ)
         succession.watchdog = take_watchdog(os.environ, os.getpid())
     queue = _queue_of(succession)
-    entrances = Entrances(partial(_enter_worker, queue), partial(_enter_template, queue))
+    entrances = Entrances(
+        partial(_enter_worker, queue), partial(_enter_template, queue), _enter_status
+    )
     status = Shell(settings, read_settings, entrances, succession).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
@@ -239,6 +245,22 @@ def _enter_worker(
         queue=queue,
         master=seat.master,
         preloaded=preloaded,
+        trim=Trim(
+            statsd=generation.statsd,
+            front=partial(_put_in_front, generation.settings, seat.row.board),
+        ),
+    )
+
+
+def _put_in_front(settings: Settings, board: Scoreboard, app: Application) -> Application:
+    """`health_path` and `metrics_path`, if they are set: nobody else pays for them."""
+    health, metrics = settings.health_path, settings.metrics_path
+    if health is None and metrics is None:
+        return app
+    from forkserve.ops.status import OwnPaths  # as above
+
+    return OwnPaths(
+        app, lambda: take_snapshot(board, time.monotonic()), health=health, metrics=metrics
     )
 
 
@@ -259,6 +281,36 @@ def _enter_template(queue: HandoffQueue | None, seat: TemplateSeat) -> int:
         access_file=generation.access_file,
         master=master,
         enter_worker=enter_worker,
+    )
+
+
+def _enter_status(seat: StatusSeat) -> int:
+    """A worker like any other, of an application of our own."""
+    from forkserve.ops.status import StatusSite  # not in each master
+
+    generation = seat.generation
+    own = Scoreboard(1)  # it is none of those that it tells of
+    own.take(0, 1)
+    try:
+        settings = prepare_process(generation.settings)
+        site = StatusSite(lambda: take_snapshot(seat.scoreboard, time.monotonic()), time.monotonic)
+        site.begin()
+    except Exception as error:  # noqa: BLE001 - the master waits to hear why
+        return give_up(seat.channel, error)
+    return run_worker(
+        settings,
+        slot=0,
+        generation=generation.number,
+        row=own.row(0),
+        listeners=generation.listeners,
+        channel=seat.channel,
+        error_file=generation.error_file,
+        access_file=None,
+        tls=None,
+        queue=None,
+        master=seat.master,
+        preloaded=Preloaded(settings, site),
+        trim=Trim(who="status"),
     )
 
 

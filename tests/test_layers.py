@@ -75,8 +75,11 @@ def test_http_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["supervisor", "orders", "roster", "story", "strength", "wear", "gauge", "watch", "upgrade"],
-)
+    [
+        "supervisor", "orders", "roster", "story", "strength", "wear", "gauge", "watch", "upgrade",
+        "attendant", "drain",
+    ],
+)  # fmt: skip
 def test_the_supervisor_is_pure(name: str) -> None:
     assert not imports_of(ROOT / "master" / f"{name}.py") & NOT_IN_SUPERVISOR
 

@@ -18,6 +18,7 @@ from forkserve.net.listeners import Listener, open_listeners
 from forkserve.ops.access import Access, AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Call
+from forkserve.ops.statsd import StatsD, open_statsd
 from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings
 
@@ -36,6 +37,13 @@ class Generation:
     access_file: LogFile | None
     tls: "ssl.SSLContext | None" = None
     unfit: str | None = None  # why clients will refuse its certificate
+    status: Sequence[Listener] = ()  # of the status process
+    statsd: StatsD | None = None
+
+    @property
+    def sockets(self) -> list[Listener]:
+        """All on which it listens."""
+        return [*self.listeners, *self.status]
 
 
 def open_generation(
@@ -54,6 +62,9 @@ def open_generation(
     tls = load_tls(settings)
     unfit = unfit_certificate(settings)
     with ExitStack() as opened:
+        statsd = _statsd(settings)
+        if statsd is not None:
+            opened.callback(statsd.close)
         error_file = _log_file(settings, settings.error_logfile, 2, current, opened)
         access_file = None
         if settings.access_logfile is not None:
@@ -61,8 +72,24 @@ def open_generation(
         listeners = open_listeners(
             inherited or settings.bind, settings.backlog, current.listeners if current else adopted
         )
+        try:
+            left = current.status if current else [it for it in adopted if it not in listeners]
+            status = open_listeners(settings.status, settings.backlog, left)
+        except ForkserveError:
+            _close_new(listeners, [*(current.listeners if current else ()), *adopted])
+            raise
         opened.pop_all()
-    return Generation(number, settings, listeners, error_file, access_file, tls, unfit)
+    return Generation(
+        number, settings, listeners, error_file, access_file, tls, unfit, status, statsd
+    )
+
+
+def _close_new(listeners: Sequence[Listener], existing: Sequence[Listener]) -> None:
+    """Close those that were not there before."""
+    for listener in listeners:
+        if listener not in existing:
+            listener.unlink()
+            listener.close()
 
 
 def load_tls(settings: Settings) -> "ssl.SSLContext | None":
@@ -105,11 +132,13 @@ def close_unshared(generation: Generation, others: Sequence[Generation]) -> list
             file.close()
     closed = [
         listener
-        for listener in generation.listeners
-        if not any(listener in other.listeners for other in others)
+        for listener in generation.sockets
+        if not any(listener in other.sockets for other in others)
     ]
     for listener in closed:
         listener.close()
+    if generation.statsd is not None:
+        generation.statsd.close()
     return closed
 
 
@@ -137,6 +166,13 @@ def log_killed(generation: Generation, call: Call, pid: int, now: float) -> None
     if generation.access_file is not None:
         log = AccessLog(generation.access_file, generation.settings.access_logformat)
         log.write(Access("", 0, 0, now - call.start, call.request, pid=pid))
+
+
+def _statsd(settings: Settings) -> StatsD | None:
+    """Here, where a name can be looked up: not in the middle of serving."""
+    if settings.statsd_host is None:
+        return None
+    return open_statsd(settings.statsd_host, settings.statsd_prefix, settings.dogstatsd_tags)
 
 
 def log_owner(settings: Settings) -> tuple[int, int]:

@@ -18,7 +18,9 @@ from forkserve.master.generation import (
 from forkserve.master.story import Event
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, clipped_backlog
+from forkserve.ops import metrics
 from forkserve.ops.logs import error_log
+from forkserve.ops.statsd import LineCounter
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 
@@ -86,9 +88,13 @@ class Generations:
         """It is in force, for the master too."""
         generation, settings = self._all[number], self._all[number].settings
         self._current = number
-        for listener in generation.listeners:
+        for listener in generation.sockets:
             listener.set_backlog(settings.backlog)
         self.log = error_log(generation.error_file, settings.log_level, "master")
+        if generation.statsd is not None:
+            self.log.addFilter(LineCounter(generation.statsd))
+            if generation.statsd.failure:
+                self.log.warning("%s", generation.statsd.failure)
         set_title("master", settings.name or settings.app)
         clipped = clipped_backlog(settings.backlog)
         if clipped is not None:
@@ -96,6 +102,8 @@ class Generations:
                 "backlog is %d, but the kernel allows %d: raise net.core.somaxconn, or lower it",
                 settings.backlog, clipped,
             )  # fmt: skip
+        if (settings.status or settings.metrics_path) and not metrics.available():
+            self.log.warning("there are no metrics: %s", metrics.MISSING)
         if generation.unfit is not None:
             self.log.warning("%s", generation.unfit)
         if settings.pid != self._first_settings.pid:
@@ -109,10 +117,21 @@ class Generations:
                 listener.unlink()
 
     def let_go(self, own: Generation) -> None:
-        """In a child of ``own``: sockets of the others would stay open when those end."""
+        """In a child of ``own``: sockets of the others would stay open when those end, and so
+        would those of the status process in a worker."""
         for other in self._all.values():
-            if other is not own:
+            if other.number != own.number:
                 close_unshared(other, [own])
+            for listener in other.sockets:
+                if listener not in own.listeners:
+                    listener.close()
+
+    def close_status(self) -> None:
+        """The status process is gone, and nobody comes after it."""
+        for generation in self._all.values():
+            for listener in generation.status:
+                listener.unlink()
+                listener.close()
 
     def reopen_logs(self) -> None:
         """USR1."""
@@ -143,3 +162,6 @@ class Generations:
             count,
             "" if count == 1 else "s",
         )
+        if generation.status:
+            urls = " ".join(listener.url_of("http") for listener in generation.status)
+            self.log.info("the status page is on %s", urls)

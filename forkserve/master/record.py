@@ -55,10 +55,12 @@ class Record:
         rows: dict[int, Row],
         now: float,
         ended: Row | None = None,
+        *,
+        draining: bool = False,
     ) -> None:
         """Put it on the scoreboard, if it is not what stands there. ``rows``: by serial.
 
-        ``ended``: that of a worker that is gone.
+        ``ended``: that of a worker that is gone. ``draining``: it is about to stop.
         """
         settings = generation.settings
         scheme = "http" if generation.tls is None else "https"
@@ -67,7 +69,7 @@ class Record:
             "version": __version__,
             "app": settings.app,
             "name": settings.name or settings.app,
-            "state": supervisor.life.name.lower(),
+            "state": "draining" if draining else supervisor.life.name.lower(),
             "reload": supervisor.reload.name.lower(),
             "generation": supervisor.generation,
             "since": self._since,

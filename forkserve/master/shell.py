@@ -17,6 +17,7 @@ from forkserve.master.gauge import Gauge
 from forkserve.master.generation import Generation, log_killed, plan_of
 from forkserve.master.generations import Generations
 from forkserve.master.life_signs import LifeSigns
+from forkserve.master.presence import Presence
 from forkserve.master.record import Record
 from forkserve.master.roster import ROWS
 from forkserve.master.spawn import Entrances, Spawner
@@ -73,6 +74,11 @@ class Shell:
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
         self._gauge = Gauge()
+        self._presence = Presence(
+            self._supervisor, self._generations, succession,
+            lambda own: self._spawner.attend(own, lambda: self._let_go(own)),
+            self.await_words, self._perform,
+        )  # fmt: skip
         self._woke = _NEVER  # when its last wait was over
         self._events: deque[Event] = deque()
         self._pid_file: PidFile | None = None
@@ -99,11 +105,16 @@ class Shell:
             gc.collect()
             gc.freeze()
             self._feed(story.Started())
-            while self._exit_status is None or self._succession.holds():
+            while (
+                self._exit_status is None
+                or self._succession.holds()
+                or self._presence.holds(time.monotonic())
+            ):
                 self._wait()
         finally:
             if self._pid_file is not None:
                 self._pid_file.release()
+        self._generations.close_status()
         if self._exit_status:
             self._succession.fail()
         self._generations.log.info("stopped")
@@ -126,6 +137,7 @@ class Shell:
             self._gauge.next_look,
             self._succession.due,
             self._life_signs.due,
+            self._presence.due,
             _NEVER if deadline is None else deadline,
         )
         timeout = max(0.0, due - time.monotonic())
@@ -137,6 +149,7 @@ class Shell:
         if late > _OVERSLEPT:
             self._watch.forgive(self._generations.timeouts, late, woke)
             self._succession.forgive(late)
+            self._presence.forgive(late)
             self._feed(story.Overslept(late))
         self._templates.hear()  # who a worker is, before it says something
         for fd, _ in ready:
@@ -147,7 +160,7 @@ class Shell:
             if number == signal.SIGCHLD:
                 self._reap()
             else:
-                self._succession.take_signal(number)
+                self._presence.take_signal(number, woke)
         if woke >= self._watch.next_look:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._generations.timeouts, woke):
@@ -156,12 +169,14 @@ class Shell:
             self._look(woke)
         self._feed(story.Tick())
         self._write_record()
+        self._presence.look(woke)
         for lines in self._life_signs.look(self._supervisor, woke):
             self._notifier.notify(*lines)
 
     def _write_record(self, ended: Row | None = None) -> None:
         current = self._generations.current
-        self._record.write(self._supervisor, current, self._rows, time.monotonic(), ended)
+        draining, now = self._presence.is_draining, time.monotonic()
+        self._record.write(self._supervisor, current, self._rows, now, ended, draining=draining)
 
     def _look(self, now: float) -> None:
         """See what those workers do that have requests."""
@@ -228,6 +243,7 @@ class Shell:
             serial = self._by_pid.pop(pid, None)
             if serial is None:
                 self._templates.collected(pid, status)
+                self._presence.attendance.collected(pid, status, time.monotonic())
                 self._succession.child_ended(pid, status)
             else:
                 self.gone(serial, status)
@@ -316,6 +332,7 @@ class Shell:
                     listener.close()
             case story.ReopenLogs():
                 self._templates.reopen()
+                self._presence.attendance.reopen_logs()
                 self._generations.reopen_logs()
             case story.Notify(lines=lines):
                 self._notifier.notify(*lines)
@@ -352,6 +369,7 @@ class Shell:
         for channel in self._channels.values():
             channel.close()  # or the other workers would not see the master end
         self._templates.let_go()
+        self._presence.attendance.let_go()
         if self._pid_file is not None:
             self._pid_file.close()
 

@@ -39,11 +39,23 @@ class TemplateSeat:
     master: int  # pid
 
 
+@dataclass(frozen=True, slots=True)
+class StatusSeat:
+    """What a status process is born with. ``generation`` has the settings and sockets that are its
+    own."""
+
+    generation: Generation
+    scoreboard: Scoreboard
+    channel: Channel
+    master: int  # pid
+
+
 class Entrances(NamedTuple):
-    """What the two kinds of children run. Each returns its exit status."""
+    """What the three kinds of children run. Each returns its exit status."""
 
     worker: Callable[[Seat], int]
     template: Callable[[TemplateSeat], int]
+    status: Callable[[StatusSeat], int]
 
 
 class Spawner:
@@ -78,6 +90,17 @@ class Spawner:
         )
         self._office.born(action.serial, pid)
         return channel
+
+    def attend(self, generation: Generation, let_go: Callable[[], None]) -> tuple[int, Channel]:
+        """Make a status process. Returns its pid and the master's end of its channel; OSError."""
+        master = os.getpid()
+        return _fork(
+            lambda theirs: self._entrances.status(
+                StatusSeat(generation, self._scoreboard, theirs, master)
+            ),
+            generation.error_file,
+            let_go,
+        )
 
     def _fork_template(self, generation: Generation, let_go: Callable[[], None]) -> Template:
         adopt_orphans()

@@ -131,6 +131,11 @@ class Succession:
             epoll.register(self._before.fileno(), select.EPOLLIN)
 
     @property
+    def speaks(self) -> bool:
+        """Whether this master, and no other, is the server to the outside."""
+        return self._in_charge and self._upgrade.step is not upgrade.Step.SUCCEEDED
+
+    @property
     def due(self) -> float:
         """When ``look`` must be called at the latest."""
         deadline = self._upgrade.deadline
@@ -184,7 +189,7 @@ class Succession:
             if channel is not None:
                 channel.close()
         for listener in self.listeners:
-            if listener not in self._current().listeners:
+            if listener not in self._current().sockets:
                 listener.close()
 
     # ---- the old one
@@ -252,7 +257,7 @@ class Succession:
             channel=theirs.fileno(),
             listeners=tuple(
                 (listener.socket.fileno(), str(listener.address), listener.has_file)
-                for listener in self._current().listeners
+                for listener in self._current().sockets
                 if listener.is_reachable()
             ),
             activated=tuple(address.fd for address in self.inherited),
@@ -303,7 +308,7 @@ class Succession:
         """The order matters: who speaks for the service is known before the successor speaks."""
         assert self._after is not None
         pid = self._upgrade.pid
-        for listener in self._current().listeners:
+        for listener in self._current().sockets:
             listener.shared = True
         self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
         self.notifier.muted = True
@@ -366,7 +371,7 @@ class Succession:
             except OSError as error:
                 text = f"cannot move the pid file to {self._bequest.pid_file}: {error.strerror}"
                 self._perform(story.Log("error", text))
-        used = self._current().listeners
+        used = self._current().sockets
         for listener in self.listeners:
             listener.shared = isinstance(listener.address, FdAddress)
             if listener not in used:

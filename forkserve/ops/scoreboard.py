@@ -206,6 +206,11 @@ class Row:
         self._board.take(self._index, threads)
 
     @property
+    def board(self) -> Scoreboard:
+        """On which it stands."""
+        return self._board
+
+    @property
     def index(self) -> int:
         """Of the row."""
         return self._index

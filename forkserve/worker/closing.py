@@ -5,6 +5,7 @@ A call like any other, but nobody waits for its response.
 
 from forkserve.errors import in_a_line, traceback_of
 from forkserve.ops.scoreboard import Cell
+from forkserve.ops.statsd import OF_APPLICATION
 from forkserve.worker.exchange import OWN_MODULES
 from forkserve.worker.lead import Lost, overdue
 from forkserve.worker.service import Service
@@ -55,8 +56,9 @@ def close_files(service: Service) -> None:
                 raise
             what, trace = in_a_line(raised), traceback_of(raised, OWN_MODULES)
             service.log.error(
-                "after the response to %.200r the application raised %s\n%s", line, what, trace
-            )
+                "after the response to %.200r the application raised %s\n%s", line, what, trace,
+                extra=OF_APPLICATION,
+            )  # fmt: skip
         service.end_child()
         closing.state = State.CLOSED
         cell.end()

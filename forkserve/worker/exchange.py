@@ -16,6 +16,7 @@ from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head
 from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
+from forkserve.ops.statsd import OF_APPLICATION
 from forkserve.worker.body import RequestBody
 from forkserve.worker.service import REVOKED, Service
 from forkserve.worker.stream import FileFailed
@@ -182,7 +183,10 @@ class Exchange(Sink):
         else:
             where = "after the response to" if self.stage is FINISHED else "in"
             what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
-            log.error("%s %.200r the application raised %s\n%s", where, line, what, trace)
+            log.error(
+                "%s %.200r the application raised %s\n%s", where, line, what, trace,
+                extra=OF_APPLICATION,
+            )  # fmt: skip
         if self.stage is COMMITTED:
             self.break_off()
         elif self.stage is not FINISHED:

@@ -23,6 +23,8 @@ from forkserve.net.listeners import Listener
 from forkserve.ops.access import AccessLog
 from forkserve.ops.logs import ErrorStream, LogFile, error_log
 from forkserve.ops.scoreboard import Row
+from forkserve.ops.statsd import LineCounter, StatsD, ToldTally
+from forkserve.ops.tally import Tally
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.descriptors import allow_descriptors
@@ -38,7 +40,7 @@ from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
-from forkserve.wsgi.call import Environ
+from forkserve.wsgi.call import Application, Environ
 from forkserve.wsgi.chunked import install_uwsgi_module
 from forkserve.wsgi.environ import listener_environ
 
@@ -63,6 +65,32 @@ class Preloaded(NamedTuple):
     app: Callable[..., Any]
 
 
+class Trim(NamedTuple):
+    """What not every worker has.
+
+    ``who``     its name in the log and its title, if it is none of the application's workers
+    ``statsd``  who is told of requests, and of lines of the log
+    ``front``   puts something in front of the application
+    """
+
+    who: str = ""
+    statsd: StatsD | None = None
+    front: Callable[[Application], Application] = lambda app: app
+
+    def watched(self, log: logging.Logger) -> logging.Logger:
+        """The log, whose lines StatsD is told of."""
+        if self.statsd is not None:
+            log.addFilter(LineCounter(self.statsd))
+        return log
+
+    def told(self, tally: Tally) -> Tally:
+        """What counts in its place, and tells StatsD."""
+        return tally if self.statsd is None else ToldTally(tally, self.statsd)
+
+
+_PLAIN = Trim()
+
+
 def run_worker(
     settings: Settings,
     *,
@@ -77,15 +105,14 @@ def run_worker(
     queue: HandoffQueue | None,
     master: int,
     preloaded: Preloaded | None = None,
+    trim: Trim = _PLAIN,
 ) -> int:
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
     lead_a_session()
     signals = SignalQueue()
     signals.listen(SIGNALS)
     unblock_all()
-    who = f"worker {slot} gen {generation}"
-    set_title(who, settings.name or settings.app)
-    log = error_log(error_file, settings.log_level, who)
+    log = _introduce(settings, trim, error_file, f"worker {slot} gen {generation}")
     for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
@@ -97,8 +124,9 @@ def run_worker(
         app = load_application(settings.app) if preloaded is None else preloaded.app
         access_log = _access_log(access_file, settings, log)
         cells = row.cells()
+        app = trim.front(app)
         service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
-        service.tally = row.tally()
+        service.tally = trim.told(row.tally())
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
             service,
@@ -122,6 +150,13 @@ def run_worker(
     channel.send(Message.READY)
     crew.serve()
     return EXIT_OK
+
+
+def _introduce(settings: Settings, trim: Trim, file: LogFile, who: str) -> logging.Logger:
+    """Have a title, and a log that says who writes."""
+    who = trim.who or who
+    set_title(who, settings.name or settings.app)
+    return trim.watched(error_log(file, settings.log_level, who))
 
 
 def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -> AccessLog | None:
