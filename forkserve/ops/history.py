@@ -25,7 +25,10 @@ class History:
         self._number = 0
 
     def add(self, snapshot: _Snapshot, now: float) -> None:
-        """Take in what has happened since the last one. The first is only a beginning."""
+        """Take in what has happened since the last one. The first is only a beginning, and one that
+        does not know the server (the master was writing) is none."""
+        if not snapshot["server"]:
+            return
         if self._last is not None and now > self._last[1]:
             before, then = self._last
             self._number += 1

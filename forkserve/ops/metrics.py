@@ -132,22 +132,29 @@ def _histogram(name: str, text: str, counts: Sequence[int], total: float) -> "Me
 
 
 def _of_workers(workers: Sequence[Mapping[str, Any]]) -> "Iterator[Metric]":
+    """By slot and state, and not by pid: each pid would be a series of its own, for ever. So those
+    that retire in one slot are one."""
     from prometheus_client.core import GaugeMetricFamily as Gauge
 
-    labels = ["slot", "pid", "generation"]
+    labels = ["slot", "state"]
     memory = Gauge("forkserve_worker_memory_bytes", "Memory (RSS) of a worker.", labels=labels)
     age = Gauge("forkserve_worker_age_seconds", "Time since its fork.", labels=labels)
     served = Gauge("forkserve_worker_requests", "Requests that it has served.", labels=labels)
     running = Gauge("forkserve_worker_calls", "Calls that it runs.", labels=labels)
+    generation = Gauge("forkserve_worker_generation", "Its generation.", labels=labels)
     held = Gauge(
-        "forkserve_worker_connections", "Connections that it holds.", labels=[*labels, "state"]
+        "forkserve_worker_connections", "Connections that it holds.", labels=[*labels, "waits_for"]
     )
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for worker in workers:
-        which = [str(worker[name]) for name in labels]
-        memory.add_metric(which, worker["rss"])
-        age.add_metric(which, worker["age"])
-        served.add_metric(which, worker["requests"])
-        running.add_metric(which, len(worker["calls"]))
-        for state, count in sorted(worker["connections"].items()):
+        groups.setdefault((str(worker["slot"]), worker["state"]), []).append(worker)
+    for which, group in groups.items():
+        memory.add_metric(which, sum(worker["rss"] for worker in group))
+        age.add_metric(which, max(worker["age"] for worker in group))
+        served.add_metric(which, sum(worker["requests"] for worker in group))
+        running.add_metric(which, sum(len(worker["calls"]) for worker in group))
+        generation.add_metric(which, max(worker["generation"] for worker in group))
+        for state in group[0]["connections"]:
+            count = sum(worker["connections"][state] for worker in group)
             held.add_metric([*which, state], count)
-    yield from (memory, age, served, running, held)
+    yield from (memory, age, served, running, generation, held)

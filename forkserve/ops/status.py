@@ -134,6 +134,8 @@ def readiness(snapshot: Mapping[str, Any]) -> Answer:
 
 def measurements(snapshot: Mapping[str, Any], environ: Environ) -> Answer:
     """Those for Prometheus, or 501 if what writes them is not there."""
+    if not snapshot["server"]:
+        return Answer(503, _TEXT, b"the server is starting\n")
     try:
         accept = environ.get("HTTP_ACCEPT", "")
         return Answer(200, *metrics.exposition(snapshot, accept))

@@ -111,6 +111,19 @@ def test_its_death_touches_nobody_and_another_is_started(start: Start) -> None:
     assert attendant(server) != first
 
 
+def test_one_that_a_service_manager_signals_is_replaced_without_a_word_of_alarm(
+    start: Start,
+) -> None:
+    server = start("plain", "--status", "127.0.0.1:0")
+    status = Status(server)
+    status.until("/healthz", 200)
+    first = attendant(server)
+    os.kill(first, signal.SIGTERM)
+    assert wait_for_death(first)
+    assert status.until("/healthz", 200) == "alive\n"
+    server.wait_for("INFO .* the status process was told to end by somebody else; it is replaced")
+
+
 def test_a_reload_brings_another_only_if_its_own_settings_change(start: Start, app: Path) -> None:
     config = app / "forkserve.toml"
     config.write_text('status = ["127.0.0.1:0"]\nworkers = 1\n')

@@ -74,6 +74,15 @@ def test_a_point_is_what_became_of_the_counters() -> None:
     assert (last["rate"], last["p50"], last["mark"]) == (0.0, None, "refused")
 
 
+def test_a_snapshot_that_does_not_know_the_server_is_left_out() -> None:
+    history, nothing = History(), {"server": {}, "workers": [], "totals": COUNTERS}
+    for second, given in enumerate([nothing, snapshot(), nothing, snapshot()]):
+        history.add(given, float(second))
+    assert [point["at"] for point in history.since(0, 3.0)] == [3.0]
+    assert Asked(site(nothing), "/metrics").status == 503
+    assert Asked(site(nothing), "/status.json").status == 200
+
+
 def test_the_history_is_bounded() -> None:
     history = History()
     for second in range(SECONDS * 2):
@@ -86,7 +95,9 @@ def test_the_history_is_bounded() -> None:
 
 
 def test_metrics_are_what_prometheus_reads() -> None:
-    given = snapshot(worker(), worker(1, state="booting", rss=0), listeners=[listener(3)])
+    retiring = [worker(state="retiring", pid=pid) for pid in (8, 9)]  # a series, not two
+    boots = worker(1, state="booting", rss=0)
+    given = snapshot(worker(), boots, *retiring, listeners=[listener(3)], wanted=2)
     content_type, octets = metrics.exposition(given)
     assert content_type.startswith("text/plain; version=")
     found = {
@@ -110,11 +121,11 @@ def test_metrics_are_what_prometheus_reads() -> None:
         ("forkserve_request_seconds_bucket", "1.0"): 7, ("forkserve_request_seconds_bucket", "+Inf"): 7,
         ("forkserve_request_seconds_count",): 7, ("forkserve_request_seconds_sum",): 2.5,
         ("forkserve_queue_seconds_bucket", "0.01"): 7, ("forkserve_queue_seconds_sum",): 0.5,
-        ("forkserve_worker_memory_bytes", "1", "100", "0"): 1 << 20,
-        ("forkserve_worker_age_seconds", "1", "101", "1"): 5,
-        ("forkserve_worker_requests", "1", "100", "0"): 7,
-        ("forkserve_worker_calls", "1", "100", "0"): 0,
-        ("forkserve_worker_connections", "1", "100", "0", "idle"): 2,
+        ("forkserve_worker_memory_bytes", "0", "serving"): 1 << 20,
+        ("forkserve_worker_age_seconds", "1", "booting"): 5,
+        ("forkserve_worker_requests", "0", "retiring"): 14,
+        ("forkserve_worker_calls", "0", "serving"): 0, ("forkserve_worker_generation", "0", "retiring"): 1,
+        ("forkserve_worker_connections", "0", "retiring", "idle"): 4,
     }  # fmt: skip
     assert {key: found.get(key) for key in expected} == expected
 
