@@ -238,7 +238,8 @@ def run(threads: int, requests: int, connections: int, seed: int, reloads: int) 
             server = subprocess.Popen(
                 [
                     sys.executable, "-X", "dev", "-m", "forkserve", "--workers", "2",
-                    "--threads", str(threads), "--bind", f"127.0.0.1:{port}", _APPLICATION,
+                    "--threads", str(threads), "--bind", f"127.0.0.1:{port}",
+                    "--user", str(os.geteuid()), _APPLICATION,  # or it warns of root
                 ],
                 cwd=Path(__file__).parents[1],
                 env={**os.environ, _COUNTS: counts},

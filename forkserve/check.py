@@ -34,7 +34,7 @@ def check(settings: Settings, load: Callable[[], object]) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _load_in_child(load, writing)
+        _load_in_child(load, writing, settings.explained)
     os.close(writing)
     try:
         how = _wait(pid, reading, settings.boot_timeout)
@@ -47,7 +47,7 @@ def check(settings: Settings, load: Callable[[], object]) -> None:
         sys.exit(status[0])  # the child has said why
 
 
-def _load_in_child(load: Callable[[], object], writing: int) -> None:
+def _load_in_child(load: Callable[[], object], writing: int, explain: Callable[[str], str]) -> None:
     """Load, and tell the parent the status. Does not return."""
     status = EXIT_FAILED
     os.register_at_fork(after_in_child=lambda: os.close(writing))
@@ -55,7 +55,7 @@ def _load_in_child(load: Callable[[], object], writing: int) -> None:
         load()
         status = EXIT_OK
     except ForkserveError as error:
-        click.echo(f"forkserve: {error.report()}", err=True)
+        click.echo(f"forkserve: {error.report(explain)}", err=True)
         status = error.exit_status
     except BaseException as error:  # noqa: BLE001 - a child must not return into its parent's frames
         click.echo(f"forkserve: loading it raised {in_a_line(error)}", err=True)

@@ -94,6 +94,7 @@ def _command(
     def load() -> Loaded:
         return load_settings(config, environ, command_line, _CHECKS, problems)
 
+    loaded = None
     try:
         succession.adopt_from(os.environ)
         environ = dict(os.environ)
@@ -106,8 +107,9 @@ def _command(
         else:
             status = _serve(loaded, lambda: load().settings, succession)
     except ForkserveError as error:
-        _complain(error)
-        succession.fail(error.report())
+        explain = str if loaded is None else loaded.settings.explained
+        _complain(error, explain)
+        succession.fail(error.report(explain))
         status = error.exit_status
     context.exit(status)
 
@@ -169,8 +171,8 @@ def _as_option(name: str) -> str:
     return (declarations()[name][0].options or ("MODULE:CALLABLE",))[-1]
 
 
-def _complain(error: ForkserveError) -> None:
-    problems = error.problems if isinstance(error, SettingsError) else [error.report()]
+def _complain(error: ForkserveError, explain: Callable[[str], str]) -> None:
+    problems = error.problems if isinstance(error, SettingsError) else [error.report(explain)]
     for problem in problems:
         click.echo(f"forkserve: {problem}", err=True)
     if isinstance(error, SettingsError):
@@ -296,7 +298,7 @@ def _enter_status(seat: StatusSeat) -> int:
         site = StatusSite(lambda: take_snapshot(seat.scoreboard, time.monotonic()), time.monotonic)
         site.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        return give_up(seat.channel, error)
+        return give_up(seat.channel, generation.settings, error)
     return run_worker(
         settings,
         slot=0,
@@ -325,5 +327,5 @@ def _check(settings: Settings) -> None:
     unfit = unfit_certificate(settings)
     check(settings, load)
     if unfit is not None:
-        click.echo(f"forkserve: {unfit}", err=True)
+        click.echo(f"forkserve: {settings.explained(unfit)}", err=True)
     click.echo(f"the settings are sound, and the application {settings.app} loads")

@@ -8,6 +8,7 @@ header) are declared in that layer.
 import errno
 import os
 import traceback
+from collections.abc import Callable
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -21,9 +22,10 @@ class ForkserveError(Exception):
 
     exit_status = EXIT_FAILED
 
-    def report(self) -> str:
-        """All that a person needs to know of it."""
-        return str(self)
+    def report(self, explain: Callable[[str], str] = str) -> str:
+        """All that a person needs to know of it. ``explain`` says of the settings in the message
+        where they came from."""
+        return explain(str(self))
 
 
 class SettingsError(ForkserveError):
@@ -34,6 +36,10 @@ class SettingsError(ForkserveError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    def report(self, explain: Callable[[str], str] = str) -> str:
+        """Each problem names its origin already."""
+        return str(self)
 
 
 class ListenError(ForkserveError):
@@ -57,12 +63,14 @@ class ApplicationError(ForkserveError):
         super().__init__(message)
         self.traceback = traceback
 
-    def report(self) -> str:
-        return f"{self}\n{self.traceback}".rstrip("\n")
+    def report(self, explain: Callable[[str], str] = str) -> str:
+        return f"{explain(str(self))}\n{self.traceback}".rstrip("\n")
 
 
-def why_not(path: str, error: OSError) -> str:
-    """ "No such file or directory: its directory must exist", for a file that cannot be opened."""
+def why_not(path: str, error: OSError, setting: str = "") -> str:
+    """ "/a/b: No such file or directory. Its directory must exist", for a file that cannot be
+    opened. ``setting`` is the one that names it."""
+    where = f" (`{setting}`)" if setting else ""
     advice = {
         errno.ENOENT: ". Its directory must exist",
         errno.ENOTDIR: ". Its directory must exist",
@@ -72,7 +80,7 @@ def why_not(path: str, error: OSError) -> str:
         errno.ENXIO: ". It is a socket, or a pipe that nobody reads; - is the standard stream",
         errno.EROFS: ". Its file system is read-only",
     }
-    return f"{path}: {error.strerror}{advice.get(error.errno or 0, '')}"
+    return f"{path}{where}: {error.strerror}{advice.get(error.errno or 0, '')}"
 
 
 def in_a_line(error: BaseException) -> str:

@@ -123,7 +123,7 @@ BROKEN = {
 def test_a_module_that_fails_shows_its_own_traceback(write: Write, source: str, what: str) -> None:
     path = write("site_", f"def inner():\n    {source}\ninner()\n")
     error = failure("site_:app")
-    assert str(error) == f"importing 'site_' failed: {what}"
+    assert str(error) == f"cannot load 'site_:app' (`app`): importing 'site_' failed: {what}"
     lines = error.traceback.splitlines()
     assert lines[:2] == [
         "Traceback (most recent call last):",
@@ -136,7 +136,9 @@ def test_a_module_that_fails_shows_its_own_traceback(write: Write, source: str, 
 def test_a_module_that_cannot_be_compiled_shows_where(write: Write) -> None:
     path = write("site_", "a = 1\nb = = 2\n")
     error = failure("site_")
-    assert str(error) == "importing 'site_' failed: SyntaxError: invalid syntax"
+    assert str(error) == (
+        "cannot load 'site_' (`app`): importing 'site_' failed: SyntaxError: invalid syntax"
+    )
     assert f'File "{path}", line 2' in error.traceback
     assert "apploader" not in error.traceback
 
@@ -145,14 +147,16 @@ def test_a_module_that_cannot_be_compiled_shows_where(write: Write) -> None:
 def test_a_factory_that_fails_shows_its_own_traceback(write: Write, source: str, what: str) -> None:
     path = write("site_", f"def make():\n    {source}\n")
     error = failure("site_:make()")
-    assert str(error) == f"'site_:make()' raised {what}"
+    assert str(error) == f"cannot load 'site_:make()' (`app`): make() raised {what}"
     assert error.traceback.splitlines()[1] == f'  File "{path}", line 2, in make'
 
 
 def test_a_factory_that_is_given_what_it_does_not_take(write: Write) -> None:
     write("site_", SITE)
     error = failure("site_:deep(1)")
-    assert str(error) == "'site_:deep(1)' raised TypeError: deep() takes no arguments"
+    assert str(error) == (
+        "cannot load 'site_:deep(1)' (`app`): deep(1) raised TypeError: deep() takes no arguments"
+    )
     assert "File" not in error.traceback
 
 
@@ -160,3 +164,85 @@ def test_ctrl_c_passes_through(write: Write) -> None:
     write("site_", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         load_application("site_")
+
+
+NO_WSGI = """
+import functools
+def create_app(): pass
+def make_app(config=None, testing=False): pass
+def build(config): pass
+class Site:
+    def __init__(self): pass
+    def __call__(self, environ, start_response): pass
+async def asgi(scope, receive, send): pass
+class Asgi:
+    async def __call__(self, scope, receive, send): pass
+wrapped = Asgi()
+def three(scope, receive, send): pass
+
+# Applications, however they look at first:
+def late(environ=None, start_response=None): pass
+instance = Site()
+class PerRequest:
+    def __init__(self, environ, start_response): pass
+def decorated(function):
+    @functools.wraps(function)
+    def call(*arguments): pass
+    return call
+@decorated
+def of_a_request(request): pass
+partial = functools.partial(lambda name, environ, start_response: None, "x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("site_:create_app", "it is a factory, which makes the application, and was not called: "
+         "write 'site_:create_app()'"),
+        ("site_:make_app", "write 'site_:make_app()'"),
+        ("site_:build", "it takes the arguments (config), and a WSGI application (environ, "
+         "start_response). If it makes the application, call it: site_:build(...)"),
+        ("site_:Site", "it is a class, and was not called: write 'site_:Site()'"),
+        ("site_:asgi", "it is an ASGI application, and forkserve serves WSGI"),
+        ("site_:wrapped", "it is an ASGI application"),
+        ("site_:three", "it takes the arguments (scope, receive, send)"),
+        ("site_", "has neither `application` nor `app`: site_:create_app() calls the factory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_called_as_an_application(write: Write, target: str, part: str) -> None:
+    write("site_", NO_WSGI)
+    assert part in str(failure(target))
+
+
+@pytest.mark.parametrize("name", ["late", "instance", "PerRequest", "of_a_request", "partial"])
+def test_applications_of_unusual_shape(write: Write, name: str) -> None:
+    write("site_", NO_WSGI)
+    assert callable(load_application(f"site_:{name}"))
+
+
+def test_a_module_that_is_nearby_is_found(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("deep/shop", "app = print")
+    (tmp_path / "deep" / "er").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "secret_shop.py").write_text("app = print")
+    there = f"There is one in {tmp_path}/deep: start forkserve there, or set --chdir to it"
+    for directory, name, part in (
+        (tmp_path, "shop", there),
+        (tmp_path / "deep" / "er", "shop:app", there),
+        (tmp_path, "secret_shop", "Start forkserve where it is, or set --chdir"),
+    ):
+        monkeypatch.chdir(directory)
+        assert part in str(failure(name))
+
+
+def test_a_module_is_not_looked_for_in_a_whole_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(400):
+        (tmp_path / f"{number:03}" / "below").mkdir(parents=True)
+    (tmp_path / "000" / "below" / "far_shop.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "Start forkserve where it is" in str(failure("far_shop"))

@@ -70,11 +70,14 @@ def open_generation(
         if settings.access_logfile is not None:
             access_file = _log_file(settings, settings.access_logfile, 1, current, opened)
         listeners = open_listeners(
-            inherited or settings.bind, settings.backlog, current.listeners if current else adopted
+            inherited or settings.bind,
+            settings.backlog,
+            current.listeners if current else adopted,
+            None if inherited else "bind",
         )
         try:
             left = current.status if current else [it for it in adopted if it not in listeners]
-            status = open_listeners(settings.status, settings.backlog, left)
+            status = open_listeners(settings.status, settings.backlog, left, "status")
         except ForkserveError:
             _close_new(listeners, [*(current.listeners if current else ()), *adopted])
             raise
@@ -203,5 +206,6 @@ def _log_file(
         file.open(*log_owner(settings))
         opened.callback(file.close)
     except OSError as error:
-        raise ForkserveError(f"cannot open the log {why_not(path, error)}") from None
+        setting = "error_logfile" if standard_stream == 2 else "access_logfile"
+        raise ForkserveError(f"cannot open the log {why_not(path, error, setting)}") from None
     return file

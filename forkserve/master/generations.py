@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.master import story
+from forkserve.master.advice import advice
 from forkserve.master.generation import (
     Generation,
     close_unshared,
@@ -17,8 +18,7 @@ from forkserve.master.generation import (
 )
 from forkserve.master.story import Event
 from forkserve.net.address import FdAddress
-from forkserve.net.listeners import Listener, clipped_backlog
-from forkserve.ops import metrics
+from forkserve.net.listeners import Listener
 from forkserve.ops.logs import error_log
 from forkserve.ops.statsd import LineCounter
 from forkserve.proc.title import set_title
@@ -73,12 +73,13 @@ class Generations:
 
         Whatever fails here is a reason to refuse the reload, and none for the server to end.
         """
+        explain: Callable[[str], str] = str
         try:
-            generation = open_generation(
-                number, self._read_settings(), self._inherited, self.current
-            )
+            settings = self._read_settings()
+            explain = settings.explained
+            generation = open_generation(number, settings, self._inherited, self.current)
         except ForkserveError as error:
-            return story.SettingsRefused(error.report())
+            return story.SettingsRefused(error.report(explain))
         except Exception as error:  # noqa: BLE001 - the boundary of a reload
             return story.SettingsRefused(f"{in_a_line(error)}\n{traceback_of(error, ())}")
         self._all[number] = generation
@@ -96,16 +97,8 @@ class Generations:
             if generation.statsd.failure:
                 self.log.warning("%s", generation.statsd.failure)
         set_title("master", settings.name or settings.app)
-        clipped = clipped_backlog(settings.backlog)
-        if clipped is not None:
-            self.log.warning(
-                "backlog is %d, but the kernel allows %d: raise net.core.somaxconn, or lower it",
-                settings.backlog, clipped,
-            )  # fmt: skip
-        if (settings.status or settings.metrics_path) and not metrics.available():
-            self.log.warning("there are no metrics: %s", metrics.MISSING)
-        if generation.unfit is not None:
-            self.log.warning("%s", generation.unfit)
+        for warning in advice(settings, generation.unfit):
+            self.log.warning("%s", settings.explained(warning))
         if settings.pid != self._first_settings.pid:
             self.log.warning("a new `pid` is used only after a restart")
 

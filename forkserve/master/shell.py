@@ -292,6 +292,8 @@ class Shell:
 
     def log(self, level: str, text: str) -> None:
         """Say it in the error log."""
+        if level != "info":
+            text = self._generations.current.settings.explained(text)
         self._generations.log.log(LEVELS[level], "%s", text)
 
     def _log_killed(self, serial: int, call: Call) -> None:

@@ -135,7 +135,7 @@ def reloading(now: float, status: str) -> tuple[str, ...]:
 
 def refused(generation: int, reason: str, plan: Plan) -> str:
     """A reload came to nothing, and ``plan`` is still in force."""
-    pause = "" if plan.preload else " Until then no worker is recycled (`max_requests`)."
+    pause = "" if plan.preload else " Until then no worker is recycled (max_requests)."
     return (
         f"HUP: reload refused, generation {generation} goes on serving unchanged; repair it and "
         f"send HUP again.{pause} {reason}"

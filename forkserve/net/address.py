@@ -96,7 +96,10 @@ def _parse_unix(text: str) -> UnixAddress:
     if not path.startswith("/"):
         raise ValueError("needs an absolute path, like unix:/run/app.sock")
     if len(os.fsencode(path)) > 107:
-        raise ValueError("has a path longer than the 107 octets that a unix socket can have")
+        raise ValueError(
+            f"has a path of {len(os.fsencode(path))} octets, and a unix socket can have "
+            "107 octets: choose a shorter one, like unix:/run/app.sock"
+        )
     mode, uid, gid = _SOCKET_MODE, -1, -1
     for option in options:
         key, _, value = option.partition("=")
@@ -132,7 +135,9 @@ def user_id(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
-        raise ValueError("is no user of this machine") from None
+        raise ValueError(
+            "is no user of this machine (`getent passwd` shows them); a number is taken as it is"
+        ) from None
 
 
 def group_id(name: str) -> int:
@@ -142,4 +147,6 @@ def group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise ValueError("is no group of this machine") from None
+        raise ValueError(
+            "is no group of this machine (`getent group` shows them); a number is taken as it is"
+        ) from None

@@ -124,11 +124,15 @@ class Listener:
 
 
 def open_listeners(
-    addresses: Sequence[Address], backlog: int, existing: Iterable[Listener] = ()
+    addresses: Sequence[Address],
+    backlog: int,
+    existing: Iterable[Listener] = (),
+    setting: str | None = None,
 ) -> list[Listener]:
     """Listen on all ``addresses``; those of ``existing`` that match are taken over as they are.
 
-    Raises ListenError, with nothing left open that was not open before.
+    ``setting`` is the one that names them. Raises ListenError, with nothing left open that was not
+    open before.
     """
     left = list(existing)
     opened: list[Listener] = []
@@ -144,11 +148,12 @@ def open_listeners(
                 listener = _open(address, backlog, addresses, [*left, *result])
                 opened.append(listener)
             result.append(listener)
-    except ListenError:
+    except ListenError as error:
         for listener in opened:
             listener.unlink()
             listener.close()
-        raise
+        where = "" if setting is None else f" (`{setting}`)"
+        raise ListenError(f"cannot listen on {address}{where}: {error}") from None
     return result
 
 
@@ -158,7 +163,10 @@ def adopt_listener(address: Address, fd: int, has_file: bool) -> Listener:
     ``has_file``: that of a unix socket will be ours. Until that master says so, the listener is
     shared. Raises ListenError.
     """
-    listener = _adopt(FdAddress(fd))
+    try:
+        listener = _adopt(FdAddress(fd))
+    except ListenError as error:
+        raise ListenError(f"cannot listen on {address}: {error}") from None
     file = None
     if has_file:
         with contextlib.suppress(OSError):
@@ -191,22 +199,22 @@ def _open(
         why = _explain(address, error)
         if getattr(error, "errno", None) == errno.EADDRINUSE and _is_held_by(ours, address):
             why = _HELD_BY_US
-        raise ListenError(f"cannot listen on {address}: {why}") from None
+        raise ListenError(why) from None
 
 
 def _adopt(address: FdAddress) -> Listener:
     """Take over a listening socket that somebody else made, and stays the owner of."""
     try:
         if not stat.S_ISSOCK(os.fstat(address.fd).st_mode):
-            raise ListenError(f"cannot listen on {address}: the descriptor is not a socket")
+            raise ListenError("the descriptor is not a socket. fd://N is for one that listens")
     except OSError:
         raise ListenError(
-            f"cannot listen on {address}: no such descriptor was handed to this process"
+            "no such descriptor was handed to this process. Who starts it must leave it open"
         ) from None
     sock = socket.socket(fileno=address.fd)
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.detach()
-        raise ListenError(f"cannot listen on {address}: the socket is not listening")
+        raise ListenError("the socket is not listening. Who made it must call listen(2)")
     sock.set_inheritable(False)
     return Listener(address, _prepare(sock))
 
@@ -270,8 +278,8 @@ def _clear_path(address: UnixAddress) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(
-            f"cannot listen on {address}: the path is taken by something that is not a socket, "
-            "and it is left alone. Remove it, or choose another path"
+            "the path is taken by something that is not a socket, and it is left alone. Remove it, "
+            "or choose another path"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -280,8 +288,8 @@ def _clear_path(address: UnixAddress) -> None:
         raise OSError(errno.EADDRINUSE, "in use")
     if number != errno.ECONNREFUSED:
         raise ListenError(
-            f"cannot listen on {address}: whether another server is listening there cannot be "
-            f"told ({os.strerror(number)}). Remove the file if none is"
+            "whether another server is listening there cannot be told "
+            f"({os.strerror(number)}). Remove the file if none is"
         )
     os.unlink(address.path)
 
@@ -321,18 +329,30 @@ def _explain(address: Address, error: OSError | ValueError) -> str:
         what = "path" if isinstance(address, UnixAddress) else "host name"
         return f"the {what} is malformed"
     if error.errno == errno.EADDRINUSE:
-        return "another program is listening there. Stop it, or choose another address with --bind"
+        return (
+            "another program is listening there. Stop it (`ss -lntxp` shows which one it is), or "
+            "choose another address"
+        )
     if error.errno == errno.EACCES and isinstance(address, InetAddress):
         return (
             "ports below 1024 need root or CAP_NET_BIND_SERVICE. Choose a higher port, or let "
             "systemd open the socket (systemd/forkserve.socket)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return "no interface of this machine has this address"
+        return (
+            "no interface of this machine has this address (`ip address` shows those that there "
+            "are). :PORT listens on all of them"
+        )
     if error.errno == errno.EAFNOSUPPORT:
-        return "this machine has no IPv6"
+        return "this machine has no IPv6. Choose an address of IPv4"
     if isinstance(error, socket.gaierror):
-        return f"the host name cannot be resolved ({error.strerror})"
+        return (
+            f"the host name cannot be resolved ({error.strerror}). It must be one of this machine; "
+            ":PORT listens on all its addresses"
+        )
     if error.errno in (errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"{error.strerror}. The directory must exist, and this user must be able to write it"
+        return (
+            f"{error.strerror}. The directory must exist, and user {os.geteuid()}, who starts it, "
+            "must be able to write it"
+        )
     return error.strerror or str(error)

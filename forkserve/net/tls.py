@@ -88,9 +88,14 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> N
     key_text = text if keyfile is None else _read(keyfile, "keyfile")
     key = f"{keyfile} (`keyfile`)" if keyfile else f"{certfile} (`certfile`, without a `keyfile`)"
     if b"-----BEGIN " not in text or b"CERTIFICATE-----" not in text:
-        raise ForkserveError(f"{certfile} (`certfile`) holds no certificate in PEM")
+        raise ForkserveError(
+            f"{certfile} (`certfile`) holds no certificate in PEM: it must have "
+            "-----BEGIN CERTIFICATE-----, the server's own first, then those of its issuers"
+        )
     if b"PRIVATE KEY-----" not in key_text:
-        raise ForkserveError(f"{key} holds no private key in PEM")
+        raise ForkserveError(
+            f"{key} holds no private key in PEM: name the file of the key with `keyfile`"
+        )
 
     def ask() -> str:
         # There may be no terminal, and a reload could not wait for one.
@@ -102,7 +107,8 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> N
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
             why = (
-                f"the key in {key} is not that of the first certificate in {certfile} (`certfile`)"
+                f"the key in {key} is not that of the first certificate in {certfile} "
+                "(`certfile`): name the two that were made together, the server's certificate first"
             )
         elif reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"):
             why = f"OpenSSL finds {certfile} (`certfile`) too weak ({reason}): have it made anew"
@@ -135,7 +141,8 @@ def _read(path: str, setting: str) -> bytes:
             return file.read()
     except OSError as error:
         raise ForkserveError(
-            f"{path} (`{setting}`) cannot be read by the master: {error.strerror}"
+            f"{path} (`{setting}`) cannot be read by the master: {error.strerror}. "
+            f"It must be there, and user {os.geteuid()} be able to read it"
         ) from None
 
 

@@ -13,12 +13,20 @@ from forkserve.proc import cgroup
 def usable_cpus(root: str = "/") -> int:
     """The number of workers that can run at once, at least 1. ``root`` is where /proc is."""
     cpus = float(len(os.sched_getaffinity(0)))
-    for version, directory in cgroup.directories("cpu", root):
-        quota = _quota_v1(directory) if version == 1 else _quota_v2(directory)
-        if quota is not None:
-            cpus = min(cpus, quota)
+    quota = cpu_quota(root)
+    if quota is not None:
+        cpus = min(cpus, quota)
     # Rounded up: a quota of 1.5 is used whole by two workers, and not by one.
     return max(1, math.ceil(cpus))
+
+
+def cpu_quota(root: str = "/") -> float | None:
+    """How many processors' time the cgroup allows, the tightest around it; None for no limit."""
+    quotas = (
+        _quota_v1(directory) if version == 1 else _quota_v2(directory)
+        for version, directory in cgroup.directories("cpu", root)
+    )
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota_v2(directory: str) -> float | None:

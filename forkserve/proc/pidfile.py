@@ -28,7 +28,9 @@ class PidFile:
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         except OSError as error:
             self.release()
-            raise PidFileError(f"cannot write the pid file {why_not(self.path, error)}") from None
+            raise PidFileError(
+                f"cannot write the pid file {why_not(self.path, error, 'pid')}"
+            ) from None
 
     def _open_locked(self) -> int:
         """Open and lock the file; -1 if it was removed or replaced between the two."""
@@ -37,15 +39,18 @@ class PidFile:
         fd = os.open(self.path, flags, 0o644)
         if not stat.S_ISREG(os.fstat(fd).st_mode):  # ``release`` would remove /dev/null
             os.close(fd)
-            raise PidFileError(f"the pid file {self.path} is not a regular file. Choose another")
+            raise PidFileError(
+                f"the pid file {self.path} (`pid`) is not a regular file. Choose another"
+            )
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise PidFileError(
-                f"another forkserve (pid {pid}) holds the pid file {self.path}. "
-                "Stop it, or choose another pid file with --pid"
+                f"another forkserve (pid {pid}) holds the pid file {self.path} (`pid`), and it "
+                "goes on. Stop it (kill "
+                f"{pid}), let it take up what is new (kill -HUP {pid}), or choose another file"
             ) from None
         if self._is_at_path(fd):
             return fd

@@ -28,8 +28,8 @@ def drop_privileges(uid: int | None, gid: int | None) -> None:
             os.setresuid(uid, uid, uid)
     except OSError as error:
         raise PrivilegeError(
-            f"cannot become user {uid} and group {gid}: {error.strerror}. "
-            "Start forkserve as root, or leave `user` and `group` out"
+            f"cannot become user {uid} (`user`) and group {gid} (`group`): {error.strerror}. "
+            "Start forkserve as root, or leave them out"
         ) from None
     _verify(uid, gid, groups)
 

@@ -246,4 +246,5 @@ def declarations() -> dict[str, tuple[Declaration, Any]]:
     return {
         field.name: (field.metadata["declaration"], field.default)
         for field in dataclasses.fields(Settings)
+        if "declaration" in field.metadata
     }

@@ -111,7 +111,7 @@ def load_settings(
         problems.append(
             "no application is named: give MODULE:CALLABLE, or `app` in the configuration file"
         )
-    settings = Settings(**values)
+    settings = Settings(**values, origins=origins)
     problems.extend(_conflicts(settings, origins, os.geteuid()))
     if problems:
         raise SettingsError(problems)
@@ -158,7 +158,10 @@ def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, st
                 return None
             table = tomllib.load(file)
     except OSError as error:
-        problems.append(f"{path}: the configuration file cannot be read: {error.strerror}")
+        problems.append(
+            f"{path}: the configuration file (--config) cannot be read: {error.strerror}. It must "
+            f"be there, seen from {_directory()}, and user {os.geteuid()} be able to read it"
+        )
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}: this is not TOML: {error}")
@@ -173,6 +176,14 @@ def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, st
         else:
             problems.append(f"{path}: there is no setting {key!r}{suggestion(key)}")
     return values
+
+
+def _directory() -> str:
+    """Where a relative path begins, if that can be told."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "a directory that is gone"
 
 
 def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[Any, str]]:

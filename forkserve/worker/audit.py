@@ -18,11 +18,11 @@ from types import FrameType
 from typing import Any
 
 _ADVICE = (
-    "preload: the import of {app} has left behind what does not go well with a fork:\n{found}\n"
+    "`preload`: the import of {app} has left behind what does not go well with a fork:\n{found}\n"
     "Threads do not run in the workers, and what they have locked stays locked there; connections, "
     "event loops and files that are written are one and the same in all workers, which then read "
     "each other's answers. Make them when the first request needs them, or in a function given to "
-    "os.register_at_fork(after_in_child=...), or leave `preload` off. The server goes on"
+    "os.register_at_fork(after_in_child=...), or leave it off. The server goes on"
 )
 
 

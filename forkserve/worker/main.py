@@ -34,6 +34,7 @@ from forkserve.proc.signals import SignalQueue, default_in_children, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.crew import Crew
+from forkserve.worker.debug import debug_warning
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.lead import Lead
@@ -117,11 +118,11 @@ def run_worker(
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
     try:
-        connections, file_room = _share_descriptors(settings.worker_connections, log)
+        connections, file_room = _share_descriptors(settings, log)
         settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
-        app = load_application(settings.app) if preloaded is None else preloaded.app
+        app = preloaded.app if preloaded is not None else load(settings, log, warn=slot == 0)
         access_log = _access_log(access_file, settings, log)
         cells = row.cells()
         app = trim.front(app)
@@ -143,7 +144,7 @@ def run_worker(
         crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        return give_up(channel, error)
+        return give_up(channel, settings, error)
     gc.collect()
     gc.freeze()  # what exists now stays: nobody need look at it again, or write to its shared pages
     row.set_serving(True)
@@ -165,10 +166,19 @@ def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -
     return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
 
 
-def give_up(channel: Channel, error: Exception) -> int:
+def load(settings: Settings, log: logging.Logger, *, warn: bool) -> Callable[..., Any]:
+    """The application. ``warn``: say it here, and not in each process, if it is in debug mode."""
+    app = load_application(settings.app)
+    warning = debug_warning(app) if warn else None
+    if warning is not None:
+        log.warning("%s", warning)
+    return app
+
+
+def give_up(channel: Channel, settings: Settings, error: Exception) -> int:
     """Tell the master why there is no worker, or no template process. Returns the exit status."""
     if isinstance(error, ForkserveError):
-        channel.send(Message.FAILED, error.report())
+        channel.send(Message.FAILED, error.report(settings.explained))
         return error.exit_status
     channel.send(Message.FAILED, f"{in_a_line(error)}\n{traceback_of(error, ())}")
     return EXIT_FAILED
@@ -180,12 +190,13 @@ def lead_a_session() -> None:
         os.setsid()
 
 
-def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
-    """(connections, files of bodies) that can be open at once, of ``wanted`` connections.
+def _share_descriptors(settings: Settings, log: logging.Logger) -> tuple[int, int]:
+    """(connections, files of bodies) that can be open at once.
 
     A quarter of the room is for the files: a body that gets none holds a worker while it comes, or
     goes.
     """
+    wanted = settings.worker_connections
     limit = allow_descriptors(wanted + wanted // 2 + _DESCRIPTORS)
     room = max(2, limit - _DESCRIPTORS)
     file_room = min(wanted, room // 4)
@@ -193,8 +204,9 @@ def _share_descriptors(wanted: int, log: logging.Logger) -> tuple[int, int]:
     if connections < wanted:
         log.warning(
             "%d descriptors are allowed, so at most %d connections are held, not the %d of "
-            "`worker_connections`: raise the limit (ulimit -n, LimitNOFILE=), or lower it",
-            limit, connections, wanted,
+            "%s: raise the limit (ulimit -n, LimitNOFILE= of the unit, --ulimit nofile= of "
+            "Docker), or lower it",
+            limit, connections, wanted, settings.named("worker_connections"),
         )  # fmt: skip
     return connections, file_room
 

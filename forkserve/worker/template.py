@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from forkserve.apploader import load_application
 from forkserve.errors import EXIT_OK
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
@@ -33,6 +32,7 @@ from forkserve.worker.main import (
     Preloaded,
     give_up,
     lead_a_session,
+    load,
     prepare_process,
     reopen,
 )
@@ -77,12 +77,12 @@ def run_template(
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)
         audit = Audit()
-        app = load_application(settings.app)
+        app = load(settings, log, warn=True)
         warning = audit.warning(settings.app)
         if warning is not None:
-            log.warning("%s", warning)
+            log.warning("%s", settings.explained(warning))
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        return give_up(channel, error)
+        return give_up(channel, settings, error)
     # What exists now is shared: the collectors of the workers must not write to its pages.
     gc.collect()
     gc.freeze()

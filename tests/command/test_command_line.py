@@ -134,8 +134,8 @@ def test_a_port_in_use_is_one_clear_line_within_a_second() -> None:
         assert time.monotonic() - began < 1.0
     assert result.returncode == 1
     assert result.stderr == (
-        f"forkserve: cannot listen on 127.0.0.1:{port}: another program is listening there. Stop "
-        "it, or choose another address with --bind\n"
+        f"forkserve: cannot listen on 127.0.0.1:{port} (`bind` from --bind): another program is "
+        "listening there. Stop it (`ss -lntxp` shows which one it is), or choose another address\n"
     )
 
 
@@ -211,7 +211,10 @@ def test_check_config_leaves_nothing_behind(tmp_path: Path) -> None:
         ),
         ("raise KeyboardInterrupt", "loading it raised KeyboardInterrupt"),
         ("import sys; sys.stdout.close(); 1 / 0", "ZeroDivisionError"),
-        ("import time; time.sleep(600)", "not loaded within `boot_timeout` (0.3 s)"),
+        (
+            "import time; time.sleep(600)",
+            "not loaded within `boot_timeout` from --boot-timeout (0.3 s)",
+        ),
     ],
 )
 def test_check_config_outlives_the_application(tmp_path: Path, code: str, part: str) -> None:
@@ -227,14 +230,20 @@ def test_check_config_looks_at_the_directories(tmp_path: Path) -> None:
         str(tmp_path), "-p", f"{tmp_path}/nor/pid", "plain",
     )  # fmt: skip
     assert logs.returncode == 1
-    assert f"{tmp_path}/no/error (`error_logfile`): there is no directory" in logs.stderr
-    assert f"{tmp_path} (`access_logfile`) is a directory, and must be a file" in logs.stderr
-    assert f"{tmp_path}/nor/pid (`pid`): there is no directory" in logs.stderr
+    assert (
+        f"{tmp_path}/no/error (`error_logfile` from --error-logfile): there is no directory"
+        in logs.stderr
+    )
+    assert (
+        f"{tmp_path} (`access_logfile` from --access-logfile) is a directory, and must be a file"
+        in logs.stderr
+    )
+    assert f"{tmp_path}/nor/pid (`pid` from --pid): there is no directory" in logs.stderr
     device = run("--check-config", "-p", "/dev/null", "plain")
-    assert "/dev/null (`pid`) is not a regular file" in device.stderr
+    assert "/dev/null (`pid` from --pid) is not a regular file" in device.stderr
     bodies = run("--check-config", "--tmp-dir", f"{tmp_path}/gone", "plain")
     assert bodies.returncode == 1
-    assert f"the directory {tmp_path}/gone (`tmp_dir`) is not there" in bodies.stderr
+    assert f"the directory {tmp_path}/gone (`tmp_dir` from --tmp-dir) is not there" in bodies.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -29,9 +29,12 @@ def write(app: Path, *lines: str) -> str:
         (f'bind = "{"x" * 64}.example:80"', "the host name is malformed"),
         ('bind = "127.0.0.1:http"', "is no address"),
         ('user = "nobody-of-that-name"', "is no user of this machine"),
-        ('error_logfile = "/nonexistent/log"', "cannot open the log /nonexistent/log"),
+        (
+            'error_logfile = "/nonexistent/log"',
+            "cannot open the log /nonexistent/log (`error_logfile` from ",
+        ),
         ('chdir = "/nonexistent"', "cannot change to the directory /nonexistent"),
-        ('tmp_dir = "/nonexistent"', "the directory /nonexistent (`tmp_dir`) is not there"),
+        ('tmp_dir = "/nonexistent"', "the directory /nonexistent (`tmp_dir` from "),
         ("workers = ", "this is not TOML"),
     ],
 )

@@ -282,7 +282,7 @@ def test_statsd_is_told_of_each_request(start: Start) -> None:
         udp.bind(("127.0.0.1", 0))
         udp.settimeout(30)
         server = start(
-            "plain", "--statsd-host", f"127.0.0.1:{udp.getsockname()[1]}", "--statsd-prefix", "shop",
+            "plain", "--user", str(os.geteuid()), "--statsd-host", f"127.0.0.1:{udp.getsockname()[1]}", "--statsd-prefix", "shop",
             "--dogstatsd-tags", "env:test", errors=("the application raised",),
         )  # fmt: skip
         gauges = [udp.recv(999), udp.recv(999)]

@@ -134,7 +134,7 @@ def test_an_expired_certificate_is_served_and_said_to_be_so(
         "x509", "-req", "-in", str(tmp_path / "request"), "-signkey", key, "-days", "-1",
         "-out", str(pem),
     )  # fmt: skip
-    expired = rf"the certificate {pem} \(`certfile`\) expired on 20"
+    expired = rf"the certificate {pem} \(`certfile` from --certfile\) expired on 20"
     arguments = ["--certfile", str(pem), "--keyfile", key]
     result = run(*arguments, "--check-config", "plain")
     assert result.returncode == 0

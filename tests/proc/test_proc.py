@@ -160,7 +160,9 @@ def test_a_pid_file_is_held_by_its_lock(tmp_path: Path) -> None:
 
 
 def test_a_pid_file_that_cannot_be_written() -> None:
-    with pytest.raises(PidFileError, match="cannot write the pid file /nonexistent/pid"):
+    with pytest.raises(
+        PidFileError, match=r"cannot write the pid file /nonexistent/pid \(`pid`\): No such"
+    ):
         PidFile("/nonexistent/pid").acquire()
 
 
