@@ -32,6 +32,7 @@ from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
+from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
 from forkserve.worker.template import run_template
@@ -47,6 +48,10 @@ _SHORT = {"-k": "--worker-class", "-D": "--daemon"}
 def main() -> NoReturn:
     """The entry point of the console script, and of ``python -m forkserve``."""
     ensure_standard_streams()
+    if sys.argv[1:2] == ["init"]:  # an application of that name is init:app
+        from forkserve.init.command import init  # no server needs it
+
+        sys.exit(init(sys.argv[2:], prog_name="forkserve init"))
     sys.exit(_command(prog_name="forkserve"))
 
 
@@ -57,7 +62,8 @@ def main() -> NoReturn:
         "max_content_width": 100,
         "ignore_unknown_options": True,  # they are problems like the others, all told at once
     },
-    epilog="Every option is also a key of the configuration file, and a variable FORKSERVE_NAME.",
+    epilog="Every option is also a key of the configuration file, and a variable FORKSERVE_NAME. "
+    "`forkserve init` writes such a file, and a systemd unit, an nginx site and a Dockerfile.",
 )
 @click.argument("arguments", metavar="", nargs=-1, type=click.UNPROCESSED)
 @click.option("-c", "--config", metavar="FILE", help="Configuration file (TOML).")
@@ -321,7 +327,9 @@ def _check(settings: Settings) -> None:
 
     def load() -> None:
         prepare_process(settings)
-        load_application(settings.app)
+        warning = debug_warning(load_application(settings.app))
+        if warning is not None:
+            click.echo(f"forkserve: {warning}", err=True)
 
     load_tls(settings)
     unfit = unfit_certificate(settings)

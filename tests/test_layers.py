@@ -13,7 +13,7 @@ ROOT = Path(forkserve.__file__).parent
 ROWS = [
     ["__main__"],
     ["cli", "demo"],
-    ["check"],
+    ["check", "init"],
     ["worker", "master"],
     ["wsgi", "ops"],
     ["settings", "apploader"],

@@ -109,7 +109,8 @@ def load_settings(
     readable = from_file is not None and not known_problems
     if readable and not any("app" in source for source in sources):
         problems.append(
-            "no application is named: give MODULE:CALLABLE, or `app` in the configuration file"
+            "no application is named: give MODULE:CALLABLE, or `app` in the configuration file "
+            "(forkserve init writes one)"
         )
     settings = Settings(**values, origins=origins)
     problems.extend(_conflicts(settings, origins, os.geteuid()))
