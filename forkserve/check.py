@@ -42,7 +42,10 @@ def check(settings: Settings, load: Callable[[], object]) -> None:
     finally:
         os.close(reading)
     if not status:
-        raise ApplicationError(f"{settings.app} ended its process while it was loaded: {how}")
+        raise ApplicationError(
+            f"{settings.app} (`app`) ended its process while it was loaded: {how}. Something that "
+            "its import runs has done so: a call of os._exit(), or a crash in C code"
+        )
     if status[0] != EXIT_OK:
         sys.exit(status[0])  # the child has said why
 

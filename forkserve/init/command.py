@@ -122,6 +122,13 @@ def _programs(directory: str) -> str:
     return os.path.abspath(own)
 
 
+def _mentions_forkserve(directory: str) -> bool:
+    with open(
+        os.path.join(directory, "requirements.txt"), encoding="utf-8", errors="replace"
+    ) as file:
+        return any(line.strip().lower().startswith("forkserve") for line in file)
+
+
 def _closed_to(place: Place) -> str | None:
     """A directory on the way to the application that its user may not enter."""
     with contextlib.suppress(OSError, KeyError):
@@ -167,6 +174,10 @@ def _write(path: str, text: str) -> None:
 def _tell(found: Found, place: Place) -> None:
     """What to mind, and what comes next."""
     hints = [*found.hints]
+    if place.has_requirements and not _mentions_forkserve(place.directory):
+        hints.append(
+            "requirements.txt does not name forkserve, and the Dockerfile installs from it"
+        )
     if found.framework == "Django" and found.static is not None:
         hints.append(
             "nginx serves the static files: python manage.py collectstatic, at each deploy"

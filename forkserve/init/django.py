@@ -30,14 +30,21 @@ def read(base: str) -> Project | None:
     Raises ForkserveError for one without a WSGI application.
     """
     tree = parse(os.path.join(base, "manage.py"))
-    settings = None if tree is None else _settings_module(tree)
-    if settings is None:
+    named = None if tree is None else _settings_module(tree)
+    if named is None:
         return None
+    settings = named
     values = _values(base, settings, _DEPTH)
     app, told_by = _application(base, settings, values)
+    # Those of production may be others, and it is wsgi.py that names them.
+    path = module_file(base, app.partition(":")[0])
+    served = None if path is None or (tree := parse(path)) is None else _settings_module(tree)
+    if served is not None and served != settings:
+        told_by += f", which serves with {served}"
+        settings, values = served, _values(base, served, _DEPTH)
     static, hints = _static(base, values)
     return Project(
-        settings=settings,
+        settings=named,
         app=app,
         told_by=told_by,
         static=static,

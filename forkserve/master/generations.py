@@ -100,7 +100,7 @@ class Generations:
         for warning in advice(settings, generation.unfit):
             self.log.warning("%s", settings.explained(warning))
         if settings.pid != self._first_settings.pid:
-            self.log.warning("a new `pid` is used only after a restart")
+            self.log.warning("a new %s is used only after a restart", settings.named("pid"))
 
     def release(self, number: int) -> None:
         """Close what no other uses. Nothing is done for one that could not be opened."""

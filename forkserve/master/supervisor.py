@@ -255,7 +255,7 @@ class Supervisor(Orders):
         stopping = self.life in (Life.STOPPING, Life.QUITTING)
         has_left = worker.leaving and event.status == EXIT_OK and event.request is None
         if worker.phase is Phase.BOOTING:
-            reason = worker.failure or f"It ended with {event.how} before it was ready"
+            reason = worker.failure or wording.ended_early(event.how)
             if not stopping:
                 self._boot_failed(worker, reason, event.status, now)
         elif worker.killed or self.life is Life.QUITTING:

@@ -8,7 +8,7 @@ NOBODY_BOOTED = "no worker could boot, so there is nothing to serve: exiting"
 NO_ROOM = "So many workers of earlier reloads still finish their requests"
 BOOT_DEADLINE = (
     "It did not become ready within `boot_timeout`, and was killed; its stack, above, says where "
-    "it was"
+    "it was. Raise it, if the import needs so long"
 )
 HUP_NOTED = "HUP: noted, for when what is under way has come to its end"
 
@@ -108,6 +108,15 @@ def died(worker: Worker, event: Exited, then: str) -> str:
     """A worker ended that nobody here has ended."""
     oom = " (if nobody sent it: out of memory?)" if event.how == "SIGKILL" else ""
     return f"{worker} died: {event.how}{oom}, {doing(event)}. Its connections are lost{then}"
+
+
+def ended_early(how: str) -> str:
+    """A worker ended before it was ready, and said nothing."""
+    oom = "Was memory short? " if how == "SIGKILL" else ""
+    return (
+        f"It ended with {how} before it was ready, and did not say why: something that the import "
+        f"of `app` runs has ended it. {oom}forkserve --check-config shows whether it does so again"
+    )
 
 
 def could_not_boot(worker: Worker, pause: float, reason: str) -> str:

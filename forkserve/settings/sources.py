@@ -155,7 +155,10 @@ def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, st
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                problems.append(f"{path}: not a regular file, so a reload could not read it again")
+                problems.append(
+                    f"{path}: not a regular file, so a reload could not read it again. "
+                    "Write it to one"
+                )
                 return None
             table = tomllib.load(file)
     except OSError as error:
@@ -261,7 +264,10 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
         wanted = getattr(settings, name)
         own = euid if name == "user" else os.getegid()
         if wanted is not None and euid != 0 and wanted != own:
-            yield f"{named(name)}: only root can change it; this is user {euid}"
+            yield (
+                f"{named(name)}: only root can change it; this is user {euid}. Leave it out, or "
+                "start as root"
+            )
 
 
 def _conflicts_of_tls(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:

@@ -118,7 +118,7 @@ def run_worker(
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
     try:
-        connections, file_room = _share_descriptors(settings, log)
+        connections, file_room = _share_descriptors(settings, log, warn=slot == 0)
         settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
@@ -190,7 +190,7 @@ def lead_a_session() -> None:
         os.setsid()
 
 
-def _share_descriptors(settings: Settings, log: logging.Logger) -> tuple[int, int]:
+def _share_descriptors(settings: Settings, log: logging.Logger, *, warn: bool) -> tuple[int, int]:
     """(connections, files of bodies) that can be open at once.
 
     A quarter of the room is for the files: a body that gets none holds a worker while it comes, or
@@ -201,7 +201,7 @@ def _share_descriptors(settings: Settings, log: logging.Logger) -> tuple[int, in
     room = max(2, limit - _DESCRIPTORS)
     file_room = min(wanted, room // 4)
     connections = min(wanted, room - file_room)
-    if connections < wanted:
+    if connections < wanted and warn:  # once, and not in each worker
         log.warning(
             "%d descriptors are allowed, so at most %d connections are held, not the %d of "
             "%s: raise the limit (ulimit -n, LimitNOFILE= of the unit, --ulimit nofile= of "
@@ -241,7 +241,8 @@ def prepare_process(settings: Settings) -> Settings:
             os.chdir(settings.chdir)
         except OSError as error:
             raise ForkserveError(
-                f"cannot change to the directory {settings.chdir} (`chdir`): {error.strerror}"
+                f"cannot change to the directory {settings.chdir} (`chdir`): {error.strerror}. It "
+                f"must be there, and user {os.geteuid()} may enter it"
             ) from None
     try:
         directory = os.getcwd()
@@ -254,7 +255,7 @@ def prepare_process(settings: Settings) -> Settings:
     if tmp_dir is not None and not (os.path.isdir(tmp_dir) and os.access(tmp_dir, _USABLE)):
         raise ForkserveError(
             f"the directory {tmp_dir} (`tmp_dir`) is not there, or user {os.geteuid()} cannot "
-            "write in it: bodies are collected there"
+            "write in it: bodies are collected there. Make it, or name another"
         )
     sys.path[:0] = [directory, *(os.path.abspath(path) for path in settings.pythonpath)]
     if settings.uwsgi_api:

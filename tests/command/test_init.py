@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.harness import Server, run, unix_client
+from tests.command.harness import COMMAND, Server, run, unix_client
 from tests.command.proxies import OUR_USER, complaints, nginx
 from tests.conftest import need
 from tests.test_documents import need_or_skip
@@ -39,7 +39,7 @@ def flask(tmp_path: Path) -> Path:
     (place / "static").mkdir(parents=True)
     (place / "static" / "a.txt").write_text("a static file")
     (place / "shop.py").write_text(FACTORY)
-    (place / "requirements.txt").write_text("flask\nforkserve\n")
+    (place / "requirements.txt").write_text("flask\nForkserve>=0.1\n")
     return place
 
 
@@ -81,8 +81,23 @@ def test_flask_is_found_and_served(start: Start, flask: Path) -> None:
     assert "forkserve --check-config -c forkserve.toml" in said
     check = run("--check-config", "-c", "forkserve.toml", cwd=flask)
     assert (check.returncode, check.stderr) == (0, "")
-    server = start("-c", "forkserve.toml", cwd=flask)
+    unit = dict(
+        line.split("=", 1)
+        for line in (flask / "shop.service").read_text().splitlines()
+        if "=" in line
+    )
+    assert unit["ExecStart"] == f"/usr/bin/env forkserve -c {flask}/forkserve.toml"
+    path = unit["Environment"].removeprefix("PATH=")
+    assert shutil.which("forkserve", path=path) == COMMAND
+    server = start("-c", f"{flask}/forkserve.toml", cwd=unit["WorkingDirectory"])
     assert server.get() == (200, b"hello from Flask")
+
+
+def test_requirements_that_forget_forkserve(flask: Path) -> None:
+    hint = "requirements.txt does not name forkserve"
+    assert hint not in init(cwd=flask)
+    (flask / "requirements.txt").write_text("flask\n# forkserve\n")
+    assert hint in init("--force", cwd=flask)
 
 
 def test_django_is_found_and_served(start: Start, django: Path) -> None:

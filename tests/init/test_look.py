@@ -152,6 +152,21 @@ def test_settings_that_begin_with_others(place: Path) -> None:
     assert found.hints == ()
 
 
+def test_the_settings_that_serve_are_those_of_wsgi_py(place: Path) -> None:
+    """manage.py names those of development in many projects."""
+    files = {
+        "manage.py": MANAGE.replace("mysite.settings", "mysite.settings.local"),
+        "mysite/wsgi.py": f"import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'mysite.settings.live')\n{WSGI}",
+        "mysite/settings/__init__.py": "",
+        "mysite/settings/local.py": f"{SETTINGS}DEBUG = True\n",
+        "mysite/settings/live.py": f"{SETTINGS}STATIC_ROOT = BASE_DIR / 'out'\n",
+    }
+    found = look(write(place, files))
+    assert found.why.startswith("manage.py names mysite.settings.local, and")
+    assert found.why.endswith("which serves with mysite.settings.live")
+    assert (found.static, found.hints) == (("/static/", f"{place}/out"), ())
+
+
 @pytest.mark.parametrize("url", ["", "https://cdn.example/", "/"])
 def test_static_files_that_are_not_here(place: Path, url: str) -> None:
     settings = SETTINGS.replace("'static/'", repr(url))
