@@ -60,6 +60,8 @@ def init(context: click.Context, target: str | None, directory: str, force: bool
             click.echo(f"forkserve init: {problem}", err=True)
         context.exit(error.exit_status)
     except OSError as error:
+        if error.filename is None:  # nobody reads what is said
+            raise
         click.echo(
             f"forkserve init: {error.filename} cannot be written: {error.strerror}. User "
             f"{os.geteuid()} must be able to write in {directory} (--dir)",

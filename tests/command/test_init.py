@@ -285,6 +285,22 @@ def test_an_application_that_is_called_init(start: Start, flask: Path) -> None:
     assert start("init:create_app()", cwd=flask).get() == (200, b"hello from Flask")
 
 
+def test_a_directory_that_the_service_may_not_enter_is_named(flask: Path) -> None:
+    flask.chmod(0o700)
+    assert "of the service, may not enter /" in init(cwd=flask)
+
+
+def test_a_reader_that_goes_away(flask: Path) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f"{COMMAND} init | true"],
+        cwd=flask,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr and "cannot be written" not in result.stderr
+
+
 def test_the_temporary_directory_is_gone(flask: Path, tmp_path: Path) -> None:
     places = tmp_path / "tmp"
     places.mkdir()

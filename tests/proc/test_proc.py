@@ -425,6 +425,28 @@ def test_processors_that_may_really_be_used(
     assert cpus.usable_cpus(tree(tmp_path, files)) == count
 
 
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, None),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, None),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "50000 100000\n"}, 0.5),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/cpu.max": "200000 100000\n",
+                "sys/fs/cgroup/cpu.max": "25000 100000\n",
+            },
+            0.25,
+        ),
+    ],
+)
+def test_the_tightest_quota_counts(
+    tmp_path: Path, files: dict[str, str], quota: float | None
+) -> None:
+    assert cpus.cpu_quota(tree(tmp_path, files)) == quota
+
+
 def test_affinity_counts() -> None:
     assert 1 <= cpus.usable_cpus() <= len(os.sched_getaffinity(0))
 
