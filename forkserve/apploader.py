@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from forkserve.errors import ApplicationError, in_a_line, traceback_of
@@ -95,6 +96,8 @@ def _default(module: Any) -> Any:
         if made
         else f"write {module.__name__}:NAME, if it is the module that you mean"
     )
+    if hasattr(module, "__path__") and find_spec(f"{module.__name__}.wsgi") is not None:
+        advice = f"did you mean its module {module.__name__}.wsgi?"
     raise ApplicationError(
         f"the module {module.__name__!r} ({where}) has neither `application` nor `app`: {advice}"
     )

@@ -102,6 +102,12 @@ def test_a_name_in_a_package_that_is_no_module(write: Write) -> None:
     assert "did you mean package_:create?" in str(failure("package_.create"))
 
 
+def test_a_package_whose_application_is_in_its_module_wsgi(write: Write) -> None:
+    write("package_/__init__", "")
+    write("package_/wsgi", "raise SystemExit('not to be imported')")
+    assert "did you mean its module package_.wsgi?" in str(failure("package_"))
+
+
 def test_a_module_without_an_application_is_named_with_its_file(write: Write) -> None:
     """It may be another module of that name, found first."""
     path = write("site_", "appl = print")

@@ -259,10 +259,17 @@ def _identity(look_up: Callable[[str], int]) -> Callable[[object], int | None]:
     return lambda raw: None if raw == NONE else look_up(_text(raw))
 
 
+_APPLICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?")
+
+
 def _read_application(raw: object) -> str:
     value = _text(raw)
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?", value):
-        raise ValueError("is not like module:callable")
+    if not _APPLICATION.fullmatch(value):
+        path, colon, name = value.partition(":")
+        module = path.removesuffix(".py").strip("./").replace("/", ".")
+        meant = f"{module}{colon}{name}"
+        hint = f": did you mean {meant}?" if _APPLICATION.fullmatch(meant) else ""
+        raise ValueError(f"is not like module:callable{hint}")
     return value
 
 

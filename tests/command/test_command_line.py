@@ -115,6 +115,7 @@ def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
         (["-c", "/nonexistent.toml", "plain"], "cannot be read"),
         (["--chdir"], "requires an argument"),
         (["12:34"], "module:callable"),
+        (["./mysite/wsgi.py"], "is not like module:callable: did you mean mysite.wsgi?"),
     ],
 )
 def test_mistakes_are_exit_status_2(arguments: list[str], part: str) -> None:
