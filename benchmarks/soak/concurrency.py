@@ -129,6 +129,7 @@ def idle(run: Run) -> None:
         client.send(f"GET /fast?{number} HTTP/1.1\r\nHost: soak\r\n\r\n".encode())
         assert client.response().status == 200
     pids = (server.pid, *server.workers())
+    pause(1.0)  # what was counted is written down a moment after the last request
     before = {pid: context_switches(pid) for pid in pids}
     began = time.monotonic()
     pause(run.count(10, 3))
