@@ -14,16 +14,18 @@ from typing import Any, NoReturn
 import click
 
 from forkserve import __version__
-from forkserve.apploader import load_application
 from forkserve.check import check
+from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.master.generation import load_tls, unfit_certificate
+from forkserve.master.lookout import Lookout, WatcherSeat
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Entrances, Seat, StatusSeat, TemplateSeat
 from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
+from forkserve.ops.logs import LogFile, error_log
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.ops.snapshot import take_snapshot
 from forkserve.proc.channel import Channel
@@ -35,6 +37,7 @@ from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
+from forkserve.worker.main import load as load_for_worker
 from forkserve.worker.template import run_template
 from forkserve.wsgi.call import Application
 
@@ -111,7 +114,7 @@ def _command(
         elif check_config:
             _check(loaded.settings)
         else:
-            status = _serve(loaded, lambda: load().settings, succession)
+            status = _serve(loaded, lambda: load().settings, succession, config)
     except ForkserveError as error:
         explain = str if loaded is None else loaded.settings.explained
         _complain(error, explain)
@@ -185,7 +188,12 @@ def _complain(error: ForkserveError, explain: Callable[[str], str]) -> None:
         click.echo("forkserve: nothing was started. See forkserve --help", err=True)
 
 
-def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Succession) -> int:
+def _serve(
+    loaded: Loaded,
+    read_settings: Callable[[], Settings],
+    succession: Succession,
+    config: str | None,
+) -> int:
     """Be the master, until told to stop."""
     settings = loaded.settings
     if not succession.is_heir:
@@ -193,10 +201,15 @@ def _serve(loaded: Loaded, read_settings: Callable[[], Settings], succession: Su
         succession.notifier = Notifier.from_environ(os.environ)
         succession.watchdog = take_watchdog(os.environ, os.getpid())
     queue = _queue_of(succession)
+    board, lookout = None, Lookout()
+    if settings.reload:
+        board = Board(int.from_bytes(os.urandom(5)))
+        lookout = Lookout(partial(_enter_watcher, queue, board, config), board)
+    common = (queue, board)
     entrances = Entrances(
-        partial(_enter_worker, queue), partial(_enter_template, queue), _enter_status
+        partial(_enter_worker, *common), partial(_enter_template, *common), _enter_status
     )
-    status = Shell(settings, read_settings, entrances, succession).run()
+    status = Shell(settings, read_settings, entrances, succession, lookout).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
@@ -237,7 +250,10 @@ def _inherited(origin_of_bind: str) -> list[FdAddress]:
 
 
 def _enter_worker(
-    queue: HandoffQueue | None, seat: Seat, preloaded: Preloaded | None = None
+    queue: HandoffQueue | None,
+    board: Board | None,
+    seat: Seat,
+    preloaded: Preloaded | None = None,
 ) -> int:
     generation = seat.generation
     return run_worker(
@@ -252,6 +268,7 @@ def _enter_worker(
         tls=generation.tls,
         queue=queue,
         master=seat.master,
+        board=board,
         preloaded=preloaded,
         trim=Trim(
             statsd=generation.statsd,
@@ -272,12 +289,12 @@ def _put_in_front(settings: Settings, board: Scoreboard, app: Application) -> Ap
     )
 
 
-def _enter_template(queue: HandoffQueue | None, seat: TemplateSeat) -> int:
+def _enter_template(queue: HandoffQueue | None, board: Board | None, seat: TemplateSeat) -> int:
     generation, master = seat.generation, seat.master
 
     def enter_worker(slot: int, row: int, channel: Channel, preloaded: Preloaded) -> int:
         own = Seat(generation, slot, seat.scoreboard.row(row), channel, master)
-        return _enter_worker(queue, own, preloaded)
+        return _enter_worker(queue, board, own, preloaded)
 
     return run_template(
         generation.settings,
@@ -288,6 +305,7 @@ def _enter_template(queue: HandoffQueue | None, seat: TemplateSeat) -> int:
         error_file=generation.error_file,
         access_file=generation.access_file,
         master=master,
+        board=board,
         enter_worker=enter_worker,
     )
 
@@ -322,13 +340,33 @@ def _enter_status(seat: StatusSeat) -> int:
     )
 
 
+def _enter_watcher(
+    queue: HandoffQueue | None, board: Board, config: str | None, seat: WatcherSeat
+) -> int:
+    from forkserve.develop.watcher import run_watcher  # only for who develops
+
+    generation = seat.generation
+    for item in (*generation.listeners, queue):
+        if item is not None:
+            item.close()  # or clients would wait for a process that accepts nobody
+    return run_watcher(
+        generation.settings,
+        config,
+        channel=seat.channel,
+        told=board.told,
+        log=error_log(generation.error_file, generation.settings.log_level, "watcher"),
+        master=seat.master,
+    )
+
+
 def _check(settings: Settings) -> None:
     """Say whether the application loads. Raises ForkserveError."""
 
     def load() -> None:
         prepare_process(settings)
-        warning = debug_warning(load_application(settings.app))
-        if warning is not None:
+        log = error_log(LogFile("-", 2), settings.log_level, "check")
+        warning = debug_warning(load_for_worker(settings, 0, None, log, False))
+        if warning is not None and not settings.debugger:
             click.echo(f"forkserve: {warning}", err=True)
 
     load_tls(settings)

@@ -1,6 +1,7 @@
 """One deadline for every test, and programs that a test may need."""
 
 import gc
+import importlib.util
 import os
 import shutil
 import signal
@@ -52,6 +53,14 @@ def need(program: str) -> str:
             pytest.fail(f"{program} is not installed, and CI must not skip what needs it")
         pytest.skip(f"{program} is not installed")
     return path
+
+
+def need_module(name: str) -> None:
+    """A module of an extra. Without it the test is skipped, but not in CI."""
+    if importlib.util.find_spec(name) is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed, and CI must not skip what needs it")
+        pytest.skip(f"{name} is not installed")
 
 
 @pytest.fixture(scope="session")

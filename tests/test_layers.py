@@ -15,6 +15,7 @@ ROWS = [
     ["cli", "demo"],
     ["check", "init"],
     ["worker", "master"],
+    ["develop"],
     ["wsgi", "ops"],
     ["settings", "apploader"],
     ["http", "net", "proc"],
@@ -77,7 +78,7 @@ def test_http_is_pure(path: Path) -> None:
     "name",
     [
         "supervisor", "orders", "roster", "story", "strength", "wear", "gauge", "watch", "upgrade",
-        "attendant", "drain",
+        "attendant", "drain", "changes",
     ],
 )  # fmt: skip
 def test_the_supervisor_is_pure(name: str) -> None:

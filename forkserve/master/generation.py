@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from forkserve.develop.reach import public_listener
 from forkserve.errors import ForkserveError, why_not
 from forkserve.master.story import Plan
 from forkserve.net.address import FdAddress
@@ -21,6 +22,7 @@ from forkserve.ops.scoreboard import Call
 from forkserve.ops.statsd import StatsD, open_statsd
 from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings
+from forkserve.settings.development import public
 
 if TYPE_CHECKING:
     import ssl
@@ -76,6 +78,8 @@ def open_generation(
             None if inherited else "bind",
         )
         try:
+            if settings.debugger and (listener := public_listener(listeners)) is not None:
+                raise ForkserveError(public(listener.url_of("http")))
             left = current.status if current else [it for it in adopted if it not in listeners]
             status = open_listeners(settings.status, settings.backlog, left, "status")
         except ForkserveError:
@@ -152,6 +156,7 @@ def plan_of(settings: Settings) -> Plan:
         settings.boot_timeout,
         settings.graceful_timeout,
         preload=settings.preload,
+        watched=settings.reload,
         most=settings.workers.most,
         quiet=settings.scale_down_after,
         max_lifetime=settings.max_lifetime,

@@ -17,6 +17,7 @@ from forkserve.master.gauge import Gauge
 from forkserve.master.generation import Generation, log_killed, plan_of
 from forkserve.master.generations import Generations
 from forkserve.master.life_signs import LifeSigns
+from forkserve.master.lookout import Lookout
 from forkserve.master.presence import Presence
 from forkserve.master.record import Record
 from forkserve.master.roster import ROWS
@@ -31,7 +32,7 @@ from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
 from forkserve.proc.memory import resident_memory
 from forkserve.proc.pidfile import PidFile
-from forkserve.proc.signals import SignalQueue, describe_status, reset, unblock_all
+from forkserve.proc.signals import SignalQueue, describe_status, meant, reset, unblock_all
 from forkserve.settings import Settings
 
 SIGNALS = (
@@ -53,8 +54,10 @@ class Shell:
         read_settings: Callable[[], Settings],
         entrances: Entrances,
         succession: Succession,
+        lookout: Lookout,
     ) -> None:
         """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
+        self._lookout = lookout
         self._settings = settings
         self._generations = Generations(settings, read_settings, succession.inherited)
         self._succession = succession
@@ -93,7 +96,7 @@ class Shell:
             self._generations.open_first(self._succession.listeners)
             self._set_up_looks()
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
-            self._signals.listen(_signals_to_hear())
+            self._signals.listen(meant(SIGNALS))
             unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
             self._succession.begin(
@@ -104,6 +107,7 @@ class Shell:
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()
             gc.freeze()
+            self._lookout.follow(self._generations.current, self, self._let_go)
             self._feed(story.Started())
             while (
                 self._exit_status is None
@@ -152,6 +156,7 @@ class Shell:
             self._presence.forgive(late)
             self._feed(story.Overslept(late))
         self._templates.hear()  # who a worker is, before it says something
+        self._lookout.hear(self, heed=self._succession.due == _NEVER)
         for fd, _ in ready:
             if fd in self._by_fd:
                 self._converse(self._by_fd[fd])
@@ -180,7 +185,7 @@ class Shell:
 
     def _look(self, now: float) -> None:
         """See what those workers do that have requests."""
-        running = frozenset(serial for serial, row in self._rows.items() if _is_busy(row))
+        running = frozenset(serial for serial, row in self._rows.items() if row.is_busy())
         for serial in self._gauge.look(running, now):
             self._weigh(serial)
         waiting = sum(item.waiting() for item in self._generations.current.listeners)
@@ -243,6 +248,7 @@ class Shell:
             serial = self._by_pid.pop(pid, None)
             if serial is None:
                 self._templates.collected(pid, status)
+                self._lookout.collected(pid, status, self, self._let_go)
                 self._presence.attendance.collected(pid, status, time.monotonic())
                 self._succession.child_ended(pid, status)
             else:
@@ -323,10 +329,12 @@ class Shell:
                 self._record.reloads += 1
                 self._set_up_looks()
                 self._release(number - 1)
+                self._lookout.follow(self._generations.current, self, self._let_go)
             case story.Discard(generation=number):
                 self._record.refused += 1
                 self._release(number)
             case story.StopListening():
+                self._lookout.end()
                 self._templates.end()
                 for listener in self._generations.listeners:
                     listener.turn_away()
@@ -342,6 +350,8 @@ class Shell:
                 self._generations.announce(text, count)
             case story.Log(level=level, text=text):
                 self.log(level, text)
+            case story.Explain(reason=reason):
+                self._lookout.explain(reason)
             case story.Exit(status=status):
                 self._exit_status = status
 
@@ -371,6 +381,7 @@ class Shell:
         for channel in self._channels.values():
             channel.close()  # or the other workers would not see the master end
         self._templates.let_go()
+        self._lookout.let_go()
         self._presence.attendance.let_go()
         if self._pid_file is not None:
             self._pid_file.close()
@@ -386,14 +397,3 @@ class Shell:
             weighs=settings.max_rss is not None,
             counts=settings.workers.least < settings.workers.most,
         )
-
-
-def _signals_to_hear() -> list[signal.Signals]:
-    """SIGNALS; but in a terminal WINCH says that somebody resizes the window, and no more."""
-    terminal = any(os.isatty(fd) for fd in range(3))
-    return [number for number in SIGNALS if not (terminal and number == signal.SIGWINCH)]
-
-
-def _is_busy(row: Row) -> bool:
-    """Whether a worker could begin no call now."""
-    return all(cell.deadline for cell in row.cells())

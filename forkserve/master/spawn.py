@@ -83,7 +83,7 @@ class Spawner:
             return self.templates.order(template, action)
         seat = (generation, action.slot, self._scoreboard.row(action.row))
         master = os.getpid()
-        pid, channel = _fork(
+        pid, channel = fork_child(
             lambda theirs: self._entrances.worker(Seat(*seat, theirs, master)),
             generation.error_file,
             let_go,
@@ -94,7 +94,7 @@ class Spawner:
     def attend(self, generation: Generation, let_go: Callable[[], None]) -> tuple[int, Channel]:
         """Make a status process. Returns its pid and the master's end of its channel; OSError."""
         master = os.getpid()
-        return _fork(
+        return fork_child(
             lambda theirs: self._entrances.status(
                 StatusSeat(generation, self._scoreboard, theirs, master)
             ),
@@ -105,7 +105,7 @@ class Spawner:
     def _fork_template(self, generation: Generation, let_go: Callable[[], None]) -> Template:
         adopt_orphans()
         master = os.getpid()
-        pid, channel = _fork(
+        pid, channel = fork_child(
             lambda theirs: self._entrances.template(
                 TemplateSeat(generation, self._scoreboard, theirs, master)
             ),
@@ -115,7 +115,7 @@ class Spawner:
         return self.templates.add(generation.number, pid, channel)
 
 
-def _fork(
+def fork_child(
     enter: Callable[[Channel], int], error_file: LogFile, let_go: Callable[[], None]
 ) -> tuple[int, Channel]:
     """Fork a child that runs ``enter`` and exits with what it returns.

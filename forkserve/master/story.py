@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     max_rss: int | None = None  # octets
     memory: int | None = None  # octets that all may use together
     preload: bool = False  # a fresh worker has the code of its generation, not that on the disk
+    watched: bool = False  # a repair need only be saved
 
     @property
     def room(self) -> int:
@@ -145,6 +146,12 @@ class CallOverdue(NamedTuple):
     request: str
 
 
+class Changed(NamedTuple):
+    """Files of the application have changed: "shop.py has changed"."""
+
+    what: str
+
+
 class SettingsLoaded(NamedTuple):
     """The settings of the next generation are sound, and its sockets are bound."""
 
@@ -173,8 +180,8 @@ class Tick(NamedTuple):
 
 Event = (
     Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Leaving | Exited
-    | Stuck | Weighed | Looked | CallOverdue | SettingsLoaded | SettingsRefused | Succeeded
-    | Overslept | Tick
+    | Stuck | Weighed | Looked | Changed | CallOverdue | SettingsLoaded | SettingsRefused
+    | Succeeded | Overslept | Tick
 )  # fmt: skip
 
 
@@ -245,11 +252,17 @@ class Log(NamedTuple):
     text: str
 
 
+class Explain(NamedTuple):
+    """Let developers see why the newest code does not serve; "": it does."""
+
+    reason: str
+
+
 class Exit(NamedTuple):
     status: int
 
 
 Action = (
     Spawn | Tell | Kill | LoadSettings | Commit | Discard | StopListening | ReopenLogs | Notify
-    | Announce | Log | Exit
+    | Announce | Log | Explain | Exit
 )  # fmt: skip

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from forkserve import __version__
 from forkserve.errors import EXIT_APPLICATION, EXIT_FAILED, EXIT_OK
 from forkserve.master import story, wording
-from forkserve.master.orders import Orders
+from forkserve.master.changes import Changes
 from forkserve.master.roster import Phase, Worker
 from forkserve.master.story import Action, Event, Life, Plan, Reload
 from forkserve.master.strength import Strength
@@ -39,16 +39,11 @@ _NO_ROW = 1.0  # seconds until a slot is tried again for which the scoreboard ha
 
 
 @dataclass(slots=True)
-class Supervisor(Orders):
+class Supervisor(Changes):
     """The state of the master. Used by its only thread."""
 
-    generation: int = 1
     strength: Strength = field(default_factory=Strength)
     wear: Wear = field(default_factory=Wear)
-    life: Life = Life.STARTING
-    reload: Reload = Reload.NONE
-    _next_plan: Plan | None = None  # of generation + 1, in CANARY
-    _hup_pending: bool = False
     _exit_status: int = EXIT_OK
     _last_failure: str = ""
 
@@ -94,6 +89,8 @@ class Supervisor(Orders):
                 self._on_exited(self.roster.pop(serial), event, now)
             case story.CallOverdue(serial=serial):
                 self._on_overdue(self.roster.get(serial), event, now)
+            case story.Changed(what=what):
+                self._on_change(what, now)
             case story.SettingsLoaded(plan=plan):
                 self._on_settings(plan, now)
             case story.SettingsRefused(reason=reason):
@@ -123,6 +120,7 @@ class Supervisor(Orders):
             if worker.deadline is not None and worker.pid:
                 yield worker.deadline
         if self.life is Life.UP:
+            yield from self._deadline_of_overtaken()
             for slot in self.roster.vacant(self.wanted, self.generation):
                 yield self.roster.not_before(slot)
             if not self._succession_is_under_way():
@@ -146,7 +144,7 @@ class Supervisor(Orders):
         elif number == signal.SIGHUP:
             if self.reload is not Reload.NONE or self.life is Life.STARTING:
                 self._log("info", wording.HUP_NOTED)
-            self._hup_pending = True
+            self._hup_pending, self._cause = True, "HUP"
         elif number == signal.SIGUSR1:
             self._do(story.ReopenLogs())
             for worker in self.roster:
@@ -217,16 +215,13 @@ class Supervisor(Orders):
             worker.phase = Phase.ABORTING
             self._kill(worker)
 
-    def _refuse_reload(self, reason: str) -> None:
-        rolling = any(
-            worker.generation < self.generation and not worker.leaving for worker in self.roster
-        )
-        self.reload = Reload.ROLLING if rolling else Reload.NONE
-        self._next_plan = None
-        self._do(story.Discard(self.generation + 1))
+    def _refuse_reload(self, reason: str, where: str = "") -> None:
+        self._call_off()
         self.wear.paused = not self.plan.preload
-        self._log("error", wording.refused(self.generation, reason, self.plan))
-        self._settled(f"reload refused: {reason.splitlines()[0]}")
+        text = wording.refused(self._cause, self.generation, where, reason, self.plan)
+        self._do(story.Explain(reason))
+        self._log("error", text)
+        self._settled(f"reload refused: {where}{reason.splitlines()[0]}")
 
     # ---- the life of a worker
 
@@ -278,7 +273,7 @@ class Supervisor(Orders):
         if self.life in (Life.STOPPING, Life.QUITTING):
             return
         if worker.generation > self.generation:
-            self._refuse_reload(f"Its first worker ({worker}) could not boot. {reason}")
+            self._refuse_reload(reason, f"Its first worker ({worker}) could not boot. ")
             return
         pause = self.roster.died(worker, now)
         known = reason == self._last_failure
@@ -290,7 +285,12 @@ class Supervisor(Orders):
             return
         if not known:
             self._log("error", f"{worker} could not boot. {reason}")
-        if not self.roster.in_phase(Phase.BOOTING):
+        if self.roster.in_phase(Phase.BOOTING):
+            return
+        if self._can_wait_for_repair(reason, status):
+            for slot in range(self.wanted):
+                self._spawn(slot, self.generation, now)
+        else:
             self._log("critical", wording.NOBODY_BOOTED)
             # The worker exits with it if it is the settings or the machine that fail, and not the
             # application.
@@ -329,13 +329,12 @@ class Supervisor(Orders):
 
     def _balance(self, now: float) -> None:
         """Bring the workers nearer to what is wanted. Called after every event."""
-        if self.life in (Life.STOPPING, Life.QUITTING):
-            if not self.roster.workers:
-                self._do(story.Exit(self._exit_status))
-            return
-        if self.life is Life.STARTING:
+        if self.life in (Life.STOPPING, Life.QUITTING) and not self.roster.workers:
+            self._do(story.Exit(self._exit_status))
+        if self.life is not Life.UP:
             return
         self._say(self.strength.let_time_pass(now))
+        self._give_up_overtaken(now)
         for worker in self.roster.in_phase(Phase.BOOTING, Phase.SERVING):
             if worker.slot >= self.wanted and worker.generation <= self.generation:
                 self._retire(worker, Message.RETIRE, now)
@@ -354,15 +353,16 @@ class Supervisor(Orders):
             worker.generation == self.generation or worker.leaving for worker in self.roster
         ):
             self.reload = Reload.NONE
-            text = f"HUP: reloaded, generation {self.generation}"
+            text = f"{self._cause}: reloaded, generation {self.generation}"
+            self._do(story.Explain(""))
             self._do(story.Announce(text, self.wanted))
             self._settled(f"serving, generation {self.generation}")
         stuck = self.reload is Reload.ROLLING and not self._succession_is_under_way()
         if self._hup_pending and (self.reload is Reload.NONE or stuck):
-            self._hup_pending = False
+            self._hup_pending, self._overtaken_at = False, _NEVER
             self.reload = Reload.LOADING
             text = f"loading generation {self.generation + 1}"
-            self._log("info", f"HUP: {text}")
+            self._log("info", f"{self._cause}: {text}")
             self._do(story.Notify(wording.reloading(now, text)))
             self._do(story.LoadSettings(self.generation + 1))
 

@@ -142,13 +142,16 @@ def reloading(now: float, status: str) -> tuple[str, ...]:
     return "RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}", f"STATUS={status}"
 
 
-def refused(generation: int, reason: str, plan: Plan) -> str:
-    """A reload came to nothing, and ``plan`` is still in force."""
+def refused(cause: str, generation: int, where: str, reason: str, plan: Plan) -> str:
+    """A reload came to nothing, and ``plan`` is still in force.
+
+    ``where``: the worker that showed it. Who saves a file again and again knows where it is.
+    """
+    text = f"{cause}: reload refused, generation {generation} goes on serving unchanged;"
+    if plan.watched:
+        return f"{text} repair it, and save it.\n{reason}"
     pause = "" if plan.preload else " Until then no worker is recycled (max_requests)."
-    return (
-        f"HUP: reload refused, generation {generation} goes on serving unchanged; repair it and "
-        f"send HUP again.{pause} {reason}"
-    )
+    return f"{text} repair it and send HUP again.{pause} {where}{reason}"
 
 
 def stopping(why: str, count: int, seconds: float) -> str:

@@ -227,6 +227,10 @@ class Row:
         """The running calls. For the master."""
         return [call for cell in self.cells() if (call := cell.read()) is not None]
 
+    def is_busy(self) -> bool:
+        """Whether the worker could begin no call now."""
+        return all(cell.deadline for cell in self.cells())
+
     def set_serving(self, serving: bool) -> None:
         """Whether this worker takes what others hand off."""
         self._board.set_serving(self._index, serving)

@@ -15,7 +15,7 @@ LARGEST = 65536
 
 class Message(Enum):
     """What is said on a channel. FAILED, DUE and STUCK carry a text, READY of a new master, and so
-    do the last three."""
+    do the last four."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted
@@ -37,6 +37,8 @@ class Message(Enum):
     # template process to master
     FORKED = b"forked"  # the text is the worker's pid
     UNFORKED = b"unforked"  # the text says why
+    # watcher of files to master; it also says READY and FAILED
+    CHANGED = b"changed"  # files of the application have; the text says which
 
 
 def pack(message: Message, text: str = "") -> bytes:

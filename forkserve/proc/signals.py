@@ -67,6 +67,13 @@ class SignalQueue:
         self._awake.close()
 
 
+def meant(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those that are meant for a server: in a terminal WINCH says that somebody resizes the window,
+    and no more."""
+    terminal = any(os.isatty(fd) for fd in range(3))
+    return [number for number in numbers if not (terminal and number == signal.SIGWINCH)]
+
+
 @contextmanager
 def blocked() -> Iterator[None]:
     """Hold back every signal for as long as the block runs, in it and in children forked in it."""

@@ -240,6 +240,13 @@ def _read_path_prefix(raw: object) -> str:
     return value
 
 
+def _read_glob(raw: object) -> str:
+    value = _text(raw)
+    if not value or "\0" in value:
+        raise ValueError("is not a file, a directory, or a pattern like templates/*.html")
+    return value
+
+
 def _read_mode(raw: object) -> int | None:
     if raw == NONE:
         return None
@@ -281,6 +288,7 @@ BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
 PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)
 VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
 PATH_PREFIXES = Kind("PREFIX", _read_path_prefix, str, many=True)
+GLOBS = Kind("FILE", _read_glob, str, many=True)
 PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)
 FLAG = Kind("true|false", _read_flag, _show_flag)  # on the command line --name and --no-name
 MODE = Kind("none|MODE", _read_mode, _show_mode)

@@ -9,12 +9,13 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forkserve.errors import SettingsError
 from forkserve.net.address import InetAddress
 from forkserve.net.peers import NOBODY
+from forkserve.settings import development
 from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import Kind
 from forkserve.settings.status import conflicts_of_status
@@ -43,6 +44,7 @@ _ELSEWHERE = {
     "pidfile": "pid",
     "preload_app": "preload",
     "processes": "workers",
+    "reload_extra_files": "reload_extra",
     "reload_on_rss": "max_rss",
     "proc_name": "name",
     "proxy_allow_ips": "proxy_allow_from",
@@ -59,7 +61,6 @@ _NOT_HERE = {
     "do_handshake_on_connect": "handshakes wait in the loop, and hold up nobody",
     "forwarder_headers": "see `forwarded_allow_ips`, which decides on all such fields",
     "initgroups": "workers always have the groups of `user`",
-    "reload": "send SIGHUP after a change",
     "secure_scheme_headers": "the scheme is read from X-Forwarded-Proto and Forwarded",
     "worker_class": "there is one kind of worker",
 }
@@ -113,6 +114,8 @@ def load_settings(
             "(forkserve init writes one)"
         )
     settings = Settings(**values, origins=origins)
+    for name, (value, origin) in development.adapt(settings, origins).items():
+        settings, origins[name] = replace(settings, **{name: value}), origin
     problems.extend(_conflicts(settings, origins, os.geteuid()))
     if problems:
         raise SettingsError(problems)
@@ -258,6 +261,7 @@ def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Ite
             yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
     yield from _conflicts_of_tls(settings, origins)
     yield from conflicts_of_status(settings, origins)
+    yield from development.conflicts(settings, origins)
     if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
         yield f"{named('proxy_allow_from')} names nobody, and proxy_protocol is on"
     for name in ("user", "group"):

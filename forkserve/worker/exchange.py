@@ -28,7 +28,11 @@ from forkserve.wsgi.input import BodyError, ClientDisconnected
 # second system call.
 _COPY = 65536
 
-OWN_MODULES = ("forkserve.worker.", "forkserve.wsgi.")  # which no traceback begins with
+OWN_MODULES = (
+    "forkserve.worker.",
+    "forkserve.wsgi.",
+    "forkserve.develop.",
+)  # which no traceback begins with
 _NO_BODY = RequestFraming(0, False)
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import forkserve
 from forkserve import __version__
 from forkserve.apploader import load_application
+from forkserve.develop.board import Board
 from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.net.listeners import Listener
 from forkserve.ops.access import AccessLog
@@ -105,6 +106,7 @@ def run_worker(
     tls: "ssl.SSLContext | None",
     queue: HandoffQueue | None,
     master: int,
+    board: Board | None = None,
     preloaded: Preloaded | None = None,
     trim: Trim = _PLAIN,
 ) -> int:
@@ -122,7 +124,7 @@ def run_worker(
         settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
-        app = preloaded.app if preloaded is not None else load(settings, log, warn=slot == 0)
+        app = preloaded.app if preloaded else load(settings, generation, board, log, slot == 0)
         access_log = _access_log(access_file, settings, log)
         cells = row.cells()
         app = trim.front(app)
@@ -160,19 +162,30 @@ def _introduce(settings: Settings, trim: Trim, file: LogFile, who: str) -> loggi
     return trim.watched(error_log(file, settings.log_level, who))
 
 
+def load(
+    settings: Settings,
+    generation: int,
+    board: Board | None,
+    log: logging.Logger,
+    speaks: bool,
+) -> Callable[..., Any]:
+    """The application, as it is to be served. ``board``: with `reload`; ``speaks``: this process is
+    the one that tells what concerns them all. Raises ForkserveError."""
+    if board is None and not settings.debugger:
+        app = load_application(settings.app)
+        warning = debug_warning(app) if speaks else None
+        if warning is not None:
+            log.warning("%s", warning)
+        return app
+    from forkserve.develop.application import load_for_development  # only for who develops
+
+    return load_for_development(settings, generation, board, log, speaks=speaks)
+
+
 def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -> AccessLog | None:
     if file is None:
         return None
     return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
-
-
-def load(settings: Settings, log: logging.Logger, *, warn: bool) -> Callable[..., Any]:
-    """The application. ``warn``: say it here, and not in each process, if it is in debug mode."""
-    app = load_application(settings.app)
-    warning = debug_warning(app) if warn else None
-    if warning is not None:
-        log.warning("%s", warning)
-    return app
 
 
 def give_up(channel: Channel, settings: Settings, error: Exception) -> int:

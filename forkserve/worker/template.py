@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
@@ -55,6 +56,7 @@ def run_template(
     error_file: LogFile,
     access_file: LogFile | None,
     master: int,
+    board: Board | None,
     enter_worker: EnterWorker,
 ) -> int:
     """Be a template process. Called in a forked child, with all signals blocked.
@@ -77,7 +79,7 @@ def run_template(
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(error_file)
         audit = Audit()
-        app = load(settings, log, warn=True)
+        app = load(settings, generation, board, log, True)
         warning = audit.warning(settings.app)
         if warning is not None:
             log.warning("%s", settings.explained(warning))

@@ -1,13 +1,17 @@
 """Servers that are stopped and checked when their test ends."""
 
+import contextlib
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command.harness import PLAIN, Server, children, wait_for_death
+from tests.command.harness import PLAIN, Server, children, clean_environ, wait_for_death
+from tests.conftest import need
 
 
 @pytest.fixture
@@ -58,3 +62,34 @@ def start() -> Iterator[Callable[..., Server]]:
         for line in server.lines:
             if " ERROR " in line or " CRITICAL " in line:
                 assert any(word in line for word in errors), f"unexpected: {line}\n{server.log}"
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """``browse(url)`` opens a page in a headless Chromium of its own."""
+    browsers: list[subprocess.Popen[bytes]] = []
+
+    def browser(url: str) -> None:
+        options = [
+            "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-extensions", "--no-proxy-server", f"--user-data-dir={tmp_path}/profile",
+        ]  # fmt: skip
+        if os.geteuid() == 0:
+            options.append("--no-sandbox")  # Chromium refuses to run as root with it
+        browsers.append(
+            subprocess.Popen(
+                [need("chromium"), *options, url],
+                env={**clean_environ(), "HOME": str(tmp_path)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+
+    yield browser
+    for process in browsers:
+        # All of its processes, which are in the session that it was started in.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)

@@ -2,50 +2,14 @@
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.command.harness import Server, clean_environ
-from tests.conftest import need
+from tests.command.harness import Server
 
 Start = Callable[..., Server]
 TIMES = 20
-
-
-@pytest.fixture
-def browse(tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """``browse(url)`` opens a page in a headless Chromium of its own."""
-    browsers: list[subprocess.Popen[bytes]] = []
-
-    def browser(url: str) -> None:
-        options = [
-            "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-extensions", "--no-proxy-server", f"--user-data-dir={tmp_path}/profile",
-        ]  # fmt: skip
-        if os.geteuid() == 0:
-            options.append("--no-sandbox")  # Chromium refuses to run as root with it
-        browsers.append(
-            subprocess.Popen(
-                [need("chromium"), *options, url],
-                env={**clean_environ(), "HOME": str(tmp_path)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        )
-
-    yield browser
-    for process in browsers:
-        # All of its processes, which are in the session that it was started in.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
 
 
 @pytest.mark.parametrize("silent", [0, 2])

@@ -32,6 +32,36 @@ def problems(**given: Any) -> list[str]:
     return caught.value.problems
 
 
+def test_in_development_a_breakpoint_is_no_stuck_call() -> None:
+    for name in ("reload", "debugger"):
+        loaded = load_settings(None, {}, {"app": ("m", ""), name: ("yes", f"--{name}")}, {})
+        assert loaded.settings.timeout is None
+        assert loaded.origins["timeout"] == f"default with {name}"
+        assert load(**{name: "yes", "timeout": "5"}).timeout == 5.0
+
+
+@pytest.mark.parametrize(
+    ("bind", "refused"),
+    [
+        ("127.0.0.1:0", False), ("127.0.0.2:0", False), ("localhost:0", False), ("[::1]:0", False),
+        ("unix:/x", False), ("fd://3", False), (":8000", True), ("0.0.0.0:0", True),
+        ("[::]:0", True), ("10.0.0.1:0", True), ("[fe80::1%lo]:80", True),
+    ],
+)  # fmt: skip
+def test_the_debugger_is_for_this_machine(bind: str, refused: bool) -> None:
+    if not refused:
+        assert load(debugger="yes", bind=bind).debugger
+        return
+    (problem,) = problems(debugger="yes", bind=["127.0.0.1:0", bind])
+    assert problem.startswith("bind (--bind): the debugger runs whatever it is told, and ")
+    assert load(reload="yes", bind=bind).reload
+
+
+def test_the_debugger_needs_one_worker() -> None:
+    assert "needs one worker" in problems(debugger="yes", workers="1:2")[0]
+    assert load(debugger="yes", threads="4").threads == 4
+
+
 def test_defaults() -> None:
     settings = load()
     for name, (_, default) in declarations().items():
@@ -54,6 +84,7 @@ def test_defaults() -> None:
         ("umask", "027", 0o27), ("umask", "0o27", 0o27), ("umask", "0", 0), ("umask", "none", None),
         ("log_level", "WARNING", "warning"), ("user", "none", None),
         ("env", ["A=b", "C=d e=f"], ("A=b", "C=d e=f")), ("pythonpath", ["a,b", "c"], ("a", "b", "c")),
+        ("reload_extra", ["t/*.html", ".env"], ("t/*.html", ".env")), ("reload_engine", "POLL", "poll"),
         ("app", "a.b:c.d()", "a.b:c.d()"), ("forwarded_allow_ips", "none", ("none",)),
         ("forwarded_allow_ips", "unix, *", ("unix", "*")), ("forwarded_allow_ips", [], ()),
         ("forwarded_allow_ips", ["10.0.0.0/8,::1", "192.0.2.7"], (ip_network("10.0.0.0/8"), ip_network("::1"), ip_network("192.0.2.7"))),
@@ -178,7 +209,7 @@ def test_a_share_of_the_memory() -> None:
         ("daemon = true", ["'daemon'; it runs in the foreground"]),
         ("worker_class = 'gevent'", ["'worker_class'; there is one kind"]),
         ("preload_app = true", ["did you mean preload?"]),
-        ("reload = true", ["'reload'; send SIGHUP"]),
+        ('reload_extra_files = ["x"]', ["did you mean reload_extra?"]),
         ("[server]\nworkers = 4", ["[server] is a table", "settings stand above it"]),
         ("[env]\nA = 'b'", ["[env] is a table", 'write env = ["NAME=VALUE"]']),
         ("workers = ", ["this is not TOML"]),
