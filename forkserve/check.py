@@ -22,6 +22,7 @@ from forkserve.errors import (
     ForkserveError,
     in_a_line,
 )
+from forkserve.net.syslog import PREFIX
 from forkserve.proc.signals import describe_status
 from forkserve.settings import Settings
 
@@ -90,7 +91,7 @@ def _files_not_writable(settings: Settings) -> Iterator[str]:
     """What the master would have to write, and cannot."""
     for name in ("error_logfile", "access_logfile", "pid"):
         path = getattr(settings, name)
-        if path is None or path == "-":
+        if path is None or path == "-" or path.startswith(PREFIX):
             continue
         directory = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(directory):

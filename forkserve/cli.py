@@ -17,7 +17,7 @@ from forkserve import __version__
 from forkserve.check import check
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
-from forkserve.master.generation import load_tls, unfit_certificate
+from forkserve.master.generation import load_log_config, load_tls, unfit_certificate
 from forkserve.master.lookout import Lookout, WatcherSeat
 from forkserve.master.shell import Shell
 from forkserve.master.spawn import Entrances, Seat, StatusSeat, TemplateSeat
@@ -36,13 +36,14 @@ from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.logs import LogFiles
 from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
 from forkserve.worker.main import load as load_for_worker
 from forkserve.worker.template import run_template
 from forkserve.wsgi.call import Application
 
 # What the settings themselves cannot know to be wrong.
-_CHECKS: dict[str, Callable[[Any], object]] = {"access_logformat": compile_format}
+_CHECKS: dict[str, Callable[[Any], object]] = {"access_log_format": compile_format}
 
 # Options of Gunicorn that have a short form only there.
 _SHORT = {"-k": "--worker-class", "-D": "--daemon"}
@@ -263,8 +264,8 @@ def _enter_worker(
         row=seat.row,
         listeners=generation.listeners,
         channel=seat.channel,
-        error_file=generation.error_file,
-        access_file=generation.access_file,
+        files=LogFiles(generation.error_file, generation.access_file),
+        log_config=generation.log_config,
         tls=generation.tls,
         queue=queue,
         master=seat.master,
@@ -302,8 +303,8 @@ def _enter_template(queue: HandoffQueue | None, board: Board | None, seat: Templ
         listeners=generation.listeners,
         queue=queue,
         channel=seat.channel,
-        error_file=generation.error_file,
-        access_file=generation.access_file,
+        files=LogFiles(generation.error_file, generation.access_file),
+        log_config=generation.log_config,
         master=master,
         board=board,
         enter_worker=enter_worker,
@@ -330,12 +331,12 @@ def _enter_status(seat: StatusSeat) -> int:
         row=own.row(0),
         listeners=generation.listeners,
         channel=seat.channel,
-        error_file=generation.error_file,
-        access_file=None,
+        files=LogFiles(generation.error_file, None),
+        log_config=None,
         tls=None,
         queue=None,
         master=seat.master,
-        preloaded=Preloaded(settings, site),
+        preloaded=Preloaded(settings, site, None),
         trim=Trim(who="status"),
     )
 
@@ -365,11 +366,13 @@ def _check(settings: Settings) -> None:
     def load() -> None:
         prepare_process(settings)
         log = error_log(LogFile("-", 2), settings.log_level, "check")
-        warning = debug_warning(load_for_worker(settings, 0, None, log, False))
+        app, _ = load_for_worker(settings, log, log_config, generation=0, board=None, speaks=False)
+        warning = debug_warning(app)
         if warning is not None and not settings.debugger:
             click.echo(f"forkserve: {warning}", err=True)
 
     load_tls(settings)
+    log_config = load_log_config(settings)
     unfit = unfit_certificate(settings)
     check(settings, load)
     if unfit is not None:

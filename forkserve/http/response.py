@@ -99,6 +99,10 @@ class ResponseEncoder:
         self.headers = headers
         self.code = code
 
+    def add(self, line: bytes) -> None:
+        """One more field line, of the server's own, behind those that ``start`` has taken."""
+        self._lines.append(line)
+
     def head(self, own: OwnLines, length: int | None = None) -> bytes:
         """The octets of the head. ``length``: of the whole body, if the server knows it.
 

@@ -5,21 +5,25 @@ object in both, so that a reload closes nothing that goes on being used.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forkserve.develop.reach import public_listener
 from forkserve.errors import ForkserveError, why_not
+from forkserve.master.roster import Worker
 from forkserve.master.story import Plan
 from forkserve.net.address import FdAddress
 from forkserve.net.listeners import Listener, open_listeners
+from forkserve.net.syslog import parse_syslog
 from forkserve.ops.access import Access, AccessLog
+from forkserve.ops.log_config import read_log_config
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Call
 from forkserve.ops.statsd import StatsD, open_statsd
+from forkserve.ops.syslog import Syslog
 from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings
 from forkserve.settings.development import public
@@ -38,6 +42,7 @@ class Generation:
     error_file: LogFile
     access_file: LogFile | None
     tls: "ssl.SSLContext | None" = None
+    log_config: Mapping[str, Any] | None = None
     unfit: str | None = None  # why clients will refuse its certificate
     status: Sequence[Listener] = ()  # of the status process
     statsd: StatsD | None = None
@@ -62,6 +67,7 @@ def open_generation(
     that was not open before.
     """
     tls = load_tls(settings)
+    log_config = load_log_config(settings)
     unfit = unfit_certificate(settings)
     with ExitStack() as opened:
         statsd = _statsd(settings)
@@ -87,7 +93,7 @@ def open_generation(
             raise
         opened.pop_all()
     return Generation(
-        number, settings, listeners, error_file, access_file, tls, unfit, status, statsd
+        number, settings, listeners, error_file, access_file, tls, log_config, unfit, status, statsd
     )
 
 
@@ -116,6 +122,14 @@ def load_tls(settings: Settings) -> "ssl.SSLContext | None":
         settings.ciphers,
         settings.tls_min_version,
     )
+
+
+def load_log_config(settings: Settings) -> Mapping[str, Any] | None:
+    """Read `log_config`, once a generation: a worker that comes later gets what the others have.
+
+    Raises ForkserveError.
+    """
+    return None if settings.log_config is None else read_log_config(settings.log_config)
 
 
 def unfit_certificate(settings: Settings) -> str | None:
@@ -165,15 +179,21 @@ def plan_of(settings: Settings) -> Plan:
     )
 
 
-def log_killed(generation: Generation, call: Call, pid: int, now: float) -> None:
-    """Write the access line of a call that its worker, ``pid``, did not survive.
+def log_killed(generation: Generation, call: Call, worker: Worker, now: float) -> None:
+    """Write the access line of a call that ``worker`` did not survive.
 
     The request line and the time are all that is known of it: status 000 stands for "none, as far
     as anybody knows", as in nginx, and is a number, because programs that read logs insist on it.
     """
     if generation.access_file is not None:
-        log = AccessLog(generation.access_file, generation.settings.access_logformat)
-        log.write(Access("", 0, 0, now - call.start, call.request, pid=pid))
+        log = AccessLog(generation.access_file, generation.settings.access_log_format)
+        log.write(
+            Access(
+                "", 0, 0, now - call.start, call.request,
+                pid=worker.pid, slot=worker.slot, generation=worker.generation,
+                aborted="its worker was killed, or died",
+            )
+        )  # fmt: skip
 
 
 def _statsd(settings: Settings) -> StatsD | None:
@@ -204,10 +224,14 @@ def _log_file(
     if current is not None:
         existing = current.error_file if standard_stream == 2 else current.access_file
     try:
-        path = path if path == "-" else os.path.abspath(path)
-        if existing is not None and existing.path == path:
+        syslog = parse_syslog(path)
+        path = path if path == "-" or syslog is not None else os.path.abspath(path)
+        if syslog is not None:
+            file: LogFile = Syslog(path, syslog, "error" if standard_stream == 2 else "access")
+        elif existing is not None and existing.path == path:
             return existing
-        file = LogFile(path, standard_stream)
+        else:
+            file = LogFile(path, standard_stream)
         file.open(*log_owner(settings))
         opened.callback(file.close)
     except OSError as error:

@@ -91,7 +91,9 @@ class Generations:
         self._current = number
         for listener in generation.sockets:
             listener.set_backlog(settings.backlog)
-        self.log = error_log(generation.error_file, settings.log_level, "master")
+        self.log = error_log(
+            generation.error_file, settings.log_level, "master", settings.log_format
+        )
         if generation.statsd is not None:
             self.log.addFilter(LineCounter(generation.statsd))
             if generation.statsd.failure:

@@ -307,7 +307,7 @@ class Shell:
         worker = self._supervisor.roster.get(serial)
         if worker is not None:
             own = self._generations.get(worker.generation)
-            log_killed(own, call, worker.pid, time.monotonic())
+            log_killed(own, call, worker, time.monotonic())
 
     # ---- actions
 

@@ -1,4 +1,4 @@
-"""The access log: one line a request, in Gunicorn's atoms.
+"""The access log: one line a request, in Gunicorn's atoms or as JSON.
 
 A format is compiled once into a list of functions. What a client or an application can choose is
 escaped, so that no line can be forged.
@@ -6,14 +6,17 @@ escaped, so that no line can be forged.
 
 import base64
 import binascii
+import errno
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from forkserve.errors import in_a_line
-from forkserve.ops.logs import LogFile, printable
+from forkserve.ops.logs import LogFile, in_json, printable
+from forkserve.ops.styles import json_time, quoted
 
 FORMATS = {
     "common": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s',
@@ -33,10 +36,21 @@ class Access:
     environ: Mapping[str, object] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
     pid: int = 0  # of the worker, if that is another process
+    slot: int | None = None  # of the worker, and its generation; None: of this process
+    generation: int | None = None
+    request_id: str = ""
+    queued: float | None = None  # seconds; these three are None if the application was not called
+    called: float | None = None  # in the application, without what it waited for the client
+    writing: float | None = (
+        None  # from the client's being late, or the call's end, to the last octet
+    )
+    aborted: str = ""  # why the response is not complete
 
 
 _TELL_EVERY = 60.0
 """Seconds between two lines in the error log about an access log that cannot be written."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _Atom = Callable[[Access], str]
 
@@ -69,8 +83,8 @@ def _user(access: Access) -> str:
     return user.decode("latin-1") or "-"
 
 
-def _method(access: Access) -> str:
-    return access.line.partition(" ")[0] or "-"
+def _method(access: Access, nothing: str = "-") -> str:
+    return access.line.partition(" ")[0] or nothing
 
 
 def _target(access: Access) -> str:
@@ -85,8 +99,8 @@ def _query(access: Access) -> str:
     return _target(access).partition("?")[2]
 
 
-def _protocol(access: Access) -> str:
-    return access.line.rpartition(" ")[2] or "-"
+def _protocol(access: Access, nothing: str = "-") -> str:
+    return access.line.rpartition(" ")[2] or nothing
 
 
 _ATOMS: dict[str, _Atom] = {
@@ -110,11 +124,21 @@ _ATOMS: dict[str, _Atom] = {
     "L": lambda access: f"{access.seconds:.6f}",
     "p": lambda access: f"<{access.pid or os.getpid()}>",
 }
+JSON = "json"
+
+_SHORTER = (2048, 512, 128, 16)
+"""Characters that are left of each text of a line that is too long, until it is short enough."""
+
 _PART = re.compile(r"%\((?:\{([^}]+)\}([ioe])|([a-zA-Z]))\)s|%%|(%)|[^%]+")
 
 
 def compile_format(text: str) -> Callable[[Access], str]:
-    """Compile "common", "combined" or a format of atoms. Raises ValueError for an unknown atom."""
+    """Compile "common", "combined", "json" or a format of atoms.
+
+    Raises ValueError for an unknown atom.
+    """
+    if text == JSON:
+        return json_line
     parts: list[_Atom] = []
     for match in _PART.finditer(FORMATS.get(text, text)):
         name, kind, letter, stray = match.groups()
@@ -155,6 +179,31 @@ def _literal(text: str) -> _Atom:
     return lambda access: text
 
 
+def json_line(access: Access, most: int | None = None) -> str:
+    """One object, always with the same keys. ``most``: characters of each of its texts."""
+
+    def text(value: str) -> str:
+        return quoted(value[:most]) if value else "null"
+
+    def seconds(value: float | None) -> str:
+        return "null" if value is None else f"{value:.6f}"
+
+    def number(value: int | None) -> str:
+        return "null" if value is None else str(value)
+
+    return (
+        f'{{"time":"{json_time(datetime.now(UTC))}",'
+        f'"request_id":{text(access.request_id)},"client":{text(access.remote)},'
+        f'"method":{text(_method(access, ""))},"target":{text(_target(access))},'
+        f'"protocol":{text(_protocol(access, ""))},"status":{access.status},'
+        f'"bytes":{access.octets},"seconds":{access.seconds:.6f},'
+        f'"queue_seconds":{seconds(access.queued)},"app_seconds":{seconds(access.called)},'
+        f'"write_seconds":{seconds(access.writing)},"worker":{number(access.slot)},'
+        f'"generation":{number(access.generation)},"pid":{access.pid or os.getpid()},'
+        f'"aborted":{text(access.aborted)}}}'
+    )
+
+
 class AccessLog:
     """Writes one line for each request that is over."""
 
@@ -164,24 +213,50 @@ class AccessLog:
         text: str,
         tell: Callable[[str], object] = lambda text: None,
         clock: Callable[[], float] = lambda: 0.0,
+        *,
+        slot: int | None = None,
+        generation: int | None = None,
     ) -> None:
-        """``tell`` is called when lines are lost, with what there is to say about it."""
+        """``tell`` is called when lines are lost, with what there is to say about it.
+
+        ``slot``, ``generation``: of this worker.
+        """
         self.file = file
         self._format = compile_format(text)
+        self._json = text == JSON
+        if self._json:
+            file.apology = in_json
         self._tell = tell
         self._clock = clock
         self._tell_again = float("-inf")
+        self._slot = slot
+        self._generation = generation
 
     def write(self, access: Access) -> None:
         """Never raises: ``environ`` is the application's, and may hold what cannot be shown."""
+        line = self.line(access, self.file.longest)
+        self.file.write(line + b"\n")
+        if self.file.failure is not None:
+            self._say_why(self.file.failure)
+
+    def line(self, access: Access, longest: int | None = None) -> bytes:
+        """The line, without its end; with it, it has no more than ``longest`` octets."""
+        if access.slot is None:
+            access.slot, access.generation = self._slot, self._generation
         try:
             line = self._format(access).encode("utf-8", "backslashreplace")
         except Exception as error:  # noqa: BLE001 - of a __str__, say
             text = f"this line could not be formatted: {in_a_line(error)}"
             line = printable(text).encode("ascii")
-        self.file.write(line[: self.file.longest and self.file.longest - 1] + b"\n")
-        if self.file.failure is not None:
-            self._say_why(self.file.failure)
+        if longest is None or len(line) < longest:
+            return line
+        if self._json:  # cut anywhere else it would be no object any more
+            return next(
+                shorter
+                for most in _SHORTER
+                if len(shorter := json_line(access, most).encode("ascii")) < longest
+            )
+        return line[: longest - 1]
 
     def _say_why(self, failure: OSError) -> None:
         now = self._clock()
@@ -193,5 +268,5 @@ class AccessLog:
         why = "whoever reads it is too slow" if slow else failure.strerror
         self._tell(
             f"the access log {name} cannot be written: {why}. Lines are lost, and counted, until "
-            f"it can be{'' if slow else '; make room'}"
+            f"it can be{'; make room' if failure.errno in _FULL else ''}"
         )

@@ -14,11 +14,13 @@ import select
 import signal
 import socket
 import stat
-import time
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from forkserve.errors import in_a_line
+from forkserve.ops import styles
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -39,18 +41,42 @@ def printable(text: str) -> str:
     return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
 
 
-# Of a message: lines of a traceback are its own, so they are set off, and what else could move a
-# terminal (the text of an exception often holds what a client has sent) is escaped.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-} | {ord("\n"): "\n    "}
+INFO = 6
+"""The severity of most lines (RFC 5424 section 6.2.1, table 2), for a log that asks."""
+
+NOTICE = logging.WARNING - 1
+"""The level of what applications write to ``wsgi.errors``: nobody knows what it is."""
+
+_SEVERITIES = (
+    (logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (NOTICE, 5),
+    (logging.INFO, INFO),
+)  # fmt: skip
+_LONGEST_WAITING = 1 << 16  # of a line of ``wsgi.errors`` without an end
+
+Apology = Callable[[int], bytes]
+"""The line, with its end, that tells of so many lost ones."""
+
+
+def in_words(lost: int) -> bytes:
+    """The apology of a log of text."""
+    lines = b"1 line was" if lost == 1 else b"%d lines were" % lost
+    return b"%b lost here: the log could not be written\n" % lines
+
+
+def in_json(lost: int) -> bytes:
+    """That of a log of objects."""
+    return b'{"time":"%b","lost":%d,"message":"%b"}\n' % (
+        styles.json_time(datetime.now(UTC)).encode(), lost, in_words(lost).rstrip()
+    )  # fmt: skip
 
 
 class LogFile:
     """A file, or a standard stream, that lines are appended to.
 
-    ``longest``  a line of more octets may be mixed with those of other processes; None: no such
-    ``failure``  why the last line was lost; None if it was not
+    ``longest``     a line of more octets may be mixed with those of other processes; None: no such
+    ``failure``     why the last line was lost; None if it was not
+    ``apology``     tells of lines that were lost
+    ``lines_only``  each ``write`` has to be of whole lines
     """
 
     def __init__(self, path: str, standard_stream: int) -> None:
@@ -63,6 +89,8 @@ class LogFile:
         self._torn = False
         self.longest: int | None = None
         self.failure: OSError | None = None
+        self.apology: Apology = in_words
+        self.lines_only = False
 
     def open(self, uid: int = -1, gid: int = -1) -> None:
         """Open the file. One that is made here is given to the user who will open it again.
@@ -105,10 +133,10 @@ class LogFile:
     def fileno(self) -> int:
         return self._fd
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, severity: int = INFO) -> None:
         """Append one line, or several that belong together. Never raises, nor blocks on a pipe."""
         if self._lost or self._torn:
-            line = self._apology() + line
+            line = (b"\n" if self._torn else b"") + self.apology(self._lost) + line
         written = 0
         try:
             while written < len(line):
@@ -118,11 +146,6 @@ class LogFile:
             self.failure = error
             self._lost += 1
             self._torn = self._torn or written > 0
-
-    def _apology(self) -> bytes:
-        end = b"\n" if self._torn else b""
-        lines = b"1 line was" if self._lost == 1 else b"%d lines were" % self._lost
-        return b"%b%b lost here: the log could not be written\n" % (end, lines)
 
     def close(self) -> None:
         """Close the file. A standard stream stays open."""
@@ -172,17 +195,23 @@ def _open_to_append(path: str, uid: int, gid: int) -> int:
 class _Lines(logging.Handler):
     """Writes records to a LogFile."""
 
-    def __init__(self, file: LogFile) -> None:
+    def __init__(self, file: LogFile, style: styles.Style) -> None:
         super().__init__()
         self._file = file
+        self._style = style
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = self.format(record)
+            text = self._style(record)
         except Exception as error:  # noqa: BLE001 - a log call must not fail its caller
             text = f"a line could not be formatted: {record.msg!r}: {in_a_line(error)}"
-        text = text.translate(_CONTROLS)
-        self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+            record = logging.LogRecord(
+                record.name, record.levelno, record.pathname, record.lineno, text, (), None
+            )
+            text = self._style(record)
+        octets = text.encode("utf-8", "backslashreplace") + b"\n"
+        severity = next((it for level, it in _SEVERITIES if record.levelno >= level), 7)
+        self._file.write(octets, severity)
 
 
 class _Logger(logging.Logger):
@@ -204,32 +233,33 @@ class _Logger(logging.Logger):
         """A plain record, with what ``extra`` says of it."""
         record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         record.__dict__.update(extra or {})
+        if level == NOTICE:
+            record.levelname = "NOTICE"  # here, and not in the tables of the logging module
         return record
 
 
-class _Formatter(logging.Formatter):
-    """2026-11-20 07:25:06.123 +0000 INFO [worker 2 gen 1 pid 4711] text"""
-
-    def __init__(self, who: str) -> None:
-        super().__init__(f"%(asctime)s %(levelname)s [{who} pid {os.getpid()}] %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        local = time.localtime(record.created)
-        return time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z", local)
-
-
-def error_log(file: LogFile, level: str, who: str) -> logging.Logger:
+def error_log(file: LogFile, level: str, who: str, log_format: str = "plain") -> logging.Logger:
     """The error log of this process. ``who`` is "master", or "worker 2 gen 1".
 
     The logger stands outside of the logging module's tree: an application that configures logging
     (and by default disables every logger that exists) must not silence its server.
     """
-    log = _Logger("forkserve", LEVELS[level])
+    log = _Logger("forkserve.error", LEVELS[level])
     log.manager = logging.Manager(logging.RootLogger(logging.NOTSET))  # has heard no `disable`
-    lines = _Lines(file)
-    lines.setFormatter(_Formatter(who))
-    log.addHandler(lines)
+    log.addHandler(_Lines(file, _style(file, who, log_format)))
+    if log_format == "json":
+        file.apology = in_json
     return log
+
+
+def _style(file: LogFile, who: str, log_format: str) -> styles.Style:
+    if log_format == "json":
+        return styles.structured(who)
+    if file.lines_only:
+        return styles.short(who)
+    if log_format == "auto" and os.isatty(file.fileno()):
+        return styles.terminal(who, colours=not os.environ.get("NO_COLOR"))
+    return styles.plain(who)
 
 
 class ErrorStream(io.TextIOBase):
@@ -245,3 +275,35 @@ class ErrorStream(io.TextIOBase):
         if text:
             self._file.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
+
+
+class LineStream(ErrorStream):
+    """The same for a log that takes whole lines, or objects: a line waits for its end, or for a
+    ``flush``, in the thread that writes it."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._waiting = threading.local()
+
+    def write(self, text: str) -> int:
+        *lines, rest = (getattr(self._waiting, "text", "") + text).split("\n")
+        if len(rest) > _LONGEST_WAITING:
+            lines, rest = [*lines, rest], ""
+        self._waiting.text = rest
+        for line in lines:
+            self._say(line)
+        return len(text)
+
+    def flush(self) -> None:
+        rest, self._waiting.text = getattr(self._waiting, "text", ""), ""
+        if rest:
+            self._say(rest)
+
+    def _say(self, line: str) -> None:
+        # Whatever the least level is: it is not one of our lines.
+        self._log.handle(self._log.makeRecord(self._log.name, NOTICE, "", 0, "%s", (line,), None))
+
+
+def error_stream(file: LogFile, log: logging.Logger, log_format: str) -> ErrorStream:
+    """``wsgi.errors`` for the log ``log``, which is written to ``file``."""
+    return LineStream(log) if file.lines_only or log_format == "json" else ErrorStream(file)

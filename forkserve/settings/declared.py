@@ -36,7 +36,8 @@ class Settings(DevelopmentSettings):
     )
     queue_timeout: float = _declare(
         "Time limits", 60.0, kinds.duration(0.1),
-        "How long a request that has arrived may wait for a thread. Then it gets a 503.",
+        "How long a request that has arrived may wait for a thread. Then it gets a 503 with "
+        "Retry-After. What a trusted proxy says in X-Request-Start counts too.",
         "Proxies in front give up after about so long; nobody would read a later answer.",
         "--queue-timeout",
     )
@@ -212,31 +213,6 @@ class Settings(DevelopmentSettings):
         "Name in the process titles; by default the application's.",
         "Useful where several servers run the same application.",
         "-n", "--name",
-    )
-
-    access_logfile: str | None = _declare(
-        "Logging", None, kinds.text("FILE", none=True),
-        "File for the access log; - is standard output.",
-        "A proxy in front usually writes one already. USR1 opens it anew after a rotation.",
-        "--access-logfile",
-    )
-    access_logformat: str = _declare(
-        "Logging", "combined", kinds.text("FORMAT"),
-        "common, combined, or a format of Gunicorn's atoms: %(h)s %({host}i)s ...",
-        "What clients send is escaped in it.",
-        "--access-logformat",
-    )
-    error_logfile: str = _declare(
-        "Logging", "-", kinds.text("FILE"),
-        "File for the error log; - is standard error.",
-        "Under systemd and in containers leave it: the journal takes standard error.",
-        "--error-logfile",
-    )
-    log_level: str = _declare(
-        "Logging", "info", kinds.choice("debug", "info", "warning", "error", "critical"),
-        "Least level of the lines in the error log.",
-        "At warning the start, the stop and the reloads leave no trace.",
-        "--log-level",
     )
     # fmt: on
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from forkserve.net.address import Address, InetAddress, UnixAddress
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.status import StatusSettings
+from forkserve.settings.logs import LogSettings
 
 if TYPE_CHECKING:
     from forkserve.settings.declared import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DevelopmentSettings(StatusSettings):
+class DevelopmentSettings(LogSettings):
     """What nobody needs in production, where a deploy ends with a HUP."""
 
     # fmt: off

@@ -33,7 +33,7 @@ _OF_KUBERNETES = re.compile(
 # so in its configuration file.
 _ELSEWHERE = {
     "accesslog": "access_logfile",
-    "access_log_format": "access_logformat",
+    "access_logformat": "access_log_format",
     "errorlog": "error_logfile",
     "loglevel": "log_level",
     "keepalive": "keep_alive",

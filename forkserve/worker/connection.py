@@ -17,6 +17,7 @@ from forkserve.http.errors import ProtocolError
 from forkserve.ops.tally import ABORTED as ABORTED_REQUESTS
 from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
+from forkserve.worker.identity import FIELD
 from forkserve.worker.intake import Intake
 from forkserve.worker.lead import Lost, overdue
 from forkserve.worker.service import OVER, REVOKED
@@ -81,7 +82,7 @@ class Connection(Intake):
         try:
             self.send_unsent()
         except (ClientDisconnected, FileFailed) as error:
-            self._abort(error)
+            self._abort(error, str(error))
             return
         self.deadline = self.take_by
         if self.unsent is None:
@@ -125,7 +126,7 @@ class Connection(Intake):
         elif row.status is not None and (self.buffer or self.exchange):
             self._refuse(ProtocolError(row.status, row.detail), now)
         elif row.abrupt:
-            self._abort()
+            self._abort(why="the client did not take the response in time")
         else:
             # A client that never sent anything gets no 408: browsers open connections ahead of
             # need, and would show it as the answer to the request that they send next.
@@ -159,6 +160,8 @@ class Connection(Intake):
             self.state = READY
         elif parcel.octets:
             self.buffer = parcel.octets
+            # If there is a whole request in it, that has waited for its turn, with this deadline.
+            self.arrived = min(now, self.deadline - self.service.queue_timeout)
             self._parse(parcel.octets, now)
         elif parcel.served:
             self.state = IDLE
@@ -188,8 +191,9 @@ class Connection(Intake):
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
         assert exchange is not None
-        if self.state is READY:
-            exchange.queued = now - self.waits_since
+        if self._waited_in_vain(exchange, now):
+            return
+        self.stalled = 0.0
         self.state = RUNNING
         exchange.called = now
         self.deadline = now + service.timeout
@@ -206,6 +210,11 @@ class Connection(Intake):
         if body is not None:
             body.describe(environ)
         environ["wsgi.early_hints"] = exchange.early_hints
+        environ["forkserve.queue_seconds"] = exchange.queued
+        ids = service.ids
+        if ids is not None:
+            request_id = ids.of(head.fields, self.remote[0]) if FIELD in head.fields else ids.make()
+            exchange.request_id = environ["forkserve.request_id"] = environ[FIELD] = request_id
         if service.access_log is not None:
             exchange.environ = environ
         lead = service.lead
@@ -242,11 +251,12 @@ class Connection(Intake):
         # round: so they cannot both answer.
         if exchange.stage in (NEW, STARTED):
             self.exchange = refused(self, exchange.head, b"", self._began)
+            self.exchange.take_over(exchange)
             self._refuse(ProtocolError(504, "the application did not answer in time"), now)
         elif exchange.stage is FINISHED:
             self._settle(exchange)  # it is stuck in what it does after its response
         else:
-            self._abort()
+            self._abort(why="the application made no progress for `timeout`")
         # Last: it takes a while, in which the call could go on.
         self.service.report_stuck(self.cell, exchange.head.line)
         self.cell.end()
@@ -257,6 +267,8 @@ class Connection(Intake):
         """Answer with an error, and close. Nothing more of this connection is parsed."""
         if self.exchange is None:
             self.exchange = refused(self, None, self.buffer, self._began)
+        if self.arrived:
+            self.exchange.queued = now - self.arrived
         self.buffer = b""
         self.exchange.encoder.persist = False
         self.exchange.send_error(error.status, error.detail)
@@ -320,6 +332,7 @@ class Connection(Intake):
             )
         elif self.hold(len(self.buffer)):
             self.state = READY
+            self.arrived = now
             self.deadline = now + self.service.queue_timeout
         else:
             self._linger(now)  # the client sends it again on another (RFC 9112 section 9.3.2)
@@ -363,11 +376,14 @@ class Connection(Intake):
     def _linger_for(self) -> float:
         return _LINGER if self.service.persist else _LAST_CHANCE
 
-    def _abort(self, error: Exception | None = None) -> None:
+    def _abort(self, error: Exception | None = None, why: str = "") -> None:
         """Close with a reset: the only way left to say that the response is not complete."""
         if self.exchange is not None:
-            self.exchange.close_file(error)
+            exchange, now = self.exchange, self.service.clock()
+            exchange.aborted = exchange.aborted or why
+            exchange.returned = exchange.returned or now
+            exchange.close_file(error)
             self.service.tally.add(ABORTED_REQUESTS)
-            self._account(self.exchange, self.service.clock())
+            self._account(exchange, now)
         self.reset_at_close()
         self.close()

@@ -36,6 +36,9 @@ OWN_MODULES = (
 _NO_BODY = RequestFraming(0, False)
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
+_RETRY_AFTER = "5"
+"""Seconds that a client is asked to wait before it tries again, when there was no room for it."""
+
 CLIENT_CLOSED_REQUEST = 499
 """In the access log only, and nginx's: the client was gone before a status could be sent."""
 
@@ -46,6 +49,7 @@ class Carrier(Protocol):
     service: Service
     remote: tuple[str, str]
     region: Region | None
+    stalled: float
 
     @property
     def movable(self) -> bool:
@@ -62,14 +66,18 @@ class Carrier(Protocol):
 
 
 class Exchange(Sink):
-    """``environ``: what the application was given; {} if it was not called, or nobody asks.
-    ``forwarded``: what proxies say of the request, None if it has none of their fields.
+    """``environ``     what the application was given; {} if it was not called, or nobody asks
+    ``forwarded``   what proxies say of the request, None if it has none of their fields
+    ``request_id``  "" if nobody has asked for one yet
+    ``queued``      seconds that it has waited for the application
     ``began``, ``called``, ``returned``: the times of its first octet, of the call, and of the end
-    of that. ``queued``: seconds that it waited for a thread, though it was there."""
+                    of that; 0.0: it has not come to that
+    ``aborted``     why the response is not complete, "" if it is
+    """
 
     __slots__ = (
-        "_carrier", "_service", "began", "body", "called", "encoder", "environ", "forwarded",
-        "head", "queued", "returned",
+        "_carrier", "_service", "aborted", "began", "body", "called", "encoder", "environ",
+        "forwarded", "head", "queued", "request_id", "returned",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +96,7 @@ class Exchange(Sink):
         self.encoder = ResponseEncoder(head.method, head.minor, framing.persist)
         self.environ: Mapping[str, object] = {}
         self.began = began
+        self.request_id = self.aborted = ""
         self.queued = self.called = self.returned = 0.0
         self.forwarded: Forwarded | None = None
         if not FIELDS.isdisjoint(head.fields):
@@ -112,6 +121,8 @@ class Exchange(Sink):
     def start(self, status: str, headers: Sequence[tuple[str, str]]) -> None:
         """Take status and header. Raises InvalidResponse."""
         self.encoder.start(status, headers)
+        if self._service.request_id_header and not _has_request_id(headers):
+            self.encoder.add(f"X-Request-Id: {self.identify()}\r\n".encode("ascii"))
 
     def send_only(self, block: bytes) -> None:
         """Send the whole response. Raises ClientDisconnected."""
@@ -167,29 +178,32 @@ class Exchange(Sink):
         """Answer with a page of our own. ``detail`` is ours, not the client's."""
         phrase = HTTPStatus(status).phrase
         page = f"{status} {phrase}\n\n{detail}\n".encode("ascii")
-        self.encoder.start(f"{status} {phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+        headers = [("Content-Type", "text/plain; charset=utf-8")]
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append(("Retry-After", _RETRY_AFTER))
+        self.start(f"{status} {phrase}", headers)
         try:
             self.send_only(page)
-        except ClientDisconnected:
-            self.stage = ABORTED
+        except ClientDisconnected as error:
+            self.stage, self.aborted = ABORTED, str(error)
 
     def fail(self, error: BaseException) -> None:
         """The call raised. What the client is told depends on what it has already read."""
         log, line = self._service.log, self.head.line
         status, detail = 500, "The application failed."
         if isinstance(error, ClientDisconnected):
-            self.give_up()
+            self.give_up(str(error))
             return
         if isinstance(error, BodyError):
             status, detail = error.status, error.detail
         elif isinstance(error, InvalidResponse):
-            log.error("the response to %.200r cannot be sent: %s", line, error)
+            log.error("the response to %.200r cannot be sent: %s", line, error, extra=self._mark)
         else:
             where = "after the response to" if self.stage is FINISHED else "in"
             what, trace = in_a_line(error), traceback_of(error, OWN_MODULES)
             log.error(
                 "%s %.200r the application raised %s\n%s", where, line, what, trace,
-                extra=OF_APPLICATION,
+                extra={**OF_APPLICATION, **self._mark},
             )  # fmt: skip
         if self.stage is COMMITTED:
             self.break_off()
@@ -203,11 +217,14 @@ class Exchange(Sink):
         arrives, and clients report a transfer that is not complete. A reset could destroy it; it
         is the only way left where the close is the end of the body.
         """
+        self.aborted = "the application failed"
         self.encoder.persist = False
         self.stage = FINISHED if self.encoder.shows_its_end else ABORTED
 
-    def give_up(self) -> None:
+    def give_up(self, why: str) -> None:
         """The client is gone. A response that is complete stays so: it may still be read."""
+        if self.stage is not FINISHED:
+            self.aborted = why
         if self.stage is NEW or self.stage is STARTED:
             self.encoder.code = CLIENT_CLOSED_REQUEST
         if self.stage is not FINISHED:
@@ -220,11 +237,23 @@ class Exchange(Sink):
             return
         service, line = self._service, self.head.line
         if isinstance(error, FileFailed):
-            service.log.error("the response to %.200r is cut off: its file %s", line, error)
+            service.log.error(
+                "the response to %.200r is cut off: its file %s", line, error, extra=self._mark
+            )
         self.encoder.body_octets -= region.length  # what is left of it
         service.file_room += FILE_DESCRIPTORS
         os.close(region.fd)
         service.closings.append((region.wrapper, line))
+
+    def identify(self) -> str:
+        """The id of the request, made now if it has none yet. "": they have none here."""
+        if not self.request_id and self._service.ids is not None:
+            self.request_id = self._service.ids.of(self.head.fields, self._carrier.remote[0])
+        return self.request_id
+
+    def take_over(self, other: "Exchange") -> None:
+        """This one answers in place of ``other``, whose call is stuck."""
+        self.request_id, self.queued, self.called = other.request_id, other.queued, other.called
 
     def access(self, now: float) -> Access:
         """What the access log is told, when it is over."""
@@ -233,6 +262,11 @@ class Exchange(Sink):
         if not environ:  # refused; what nobody may send is dropped here too
             drop = said.drop if said else ()
             environ = {key: text for key, text in self.head.fields.items() if key not in drop}
+        called = writing = None
+        if self.called:
+            returned, stalled = self.returned or now, self._carrier.stalled
+            called = max(0.0, returned - self.called - stalled)
+            writing = now - returned + stalled
         return Access(
             remote=(said and said.address) or self._carrier.remote[0],
             status=encoder.code,
@@ -241,7 +275,17 @@ class Exchange(Sink):
             line=self.head.line,
             environ=environ,
             headers=encoder.headers,
+            request_id=self.request_id or self.identify(),
+            queued=self.queued if self.called or self.queued else None,
+            called=called,
+            writing=writing,
+            aborted=self.aborted,
         )
+
+    @property
+    def _mark(self) -> dict[str, str]:
+        """By which a line in the error log can be found again in the access log."""
+        return {"request_id": self.request_id}
 
     def _commit(self) -> OwnLines:
         """The status is final now, and whether the connection goes on. Returns the fields that the
@@ -268,12 +312,15 @@ class Exchange(Sink):
         """Say so if the body is not as long as its Content-Length."""
         missing, excess = self.encoder.missing, self.encoder.excess
         if missing:
+            self.aborted = "the body is shorter than its Content-Length"
             what = f"{_octets(missing)} shorter than its Content-Length: the connection is closed"
         elif excess:
             what = f"{_octets(excess)} longer than its Content-Length: the rest is cut off"
         else:
             return
-        self._service.log.warning("the response to %.200r is %s", self.head.line, what)
+        self._service.log.warning(
+            "the response to %.200r is %s", self.head.line, what, extra=self._mark
+        )
 
     def _report_dropped(self, names: list[str]) -> None:
         """Once a process for each field: the application will do it again every time."""
@@ -294,6 +341,11 @@ def refused(carrier: Carrier, head: Head | None, octets: bytes, began: float) ->
         line = octets.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
         head = Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)
     return Exchange(carrier, head, _NO_BODY, None, began)
+
+
+def _has_request_id(headers: Sequence[tuple[str, str]]) -> bool:
+    """``headers`` are such that can be sent."""
+    return any(name.lower() == "x-request-id" for name, _ in headers)
 
 
 def _octets(count: int) -> str:

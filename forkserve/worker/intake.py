@@ -11,8 +11,10 @@ from forkserve.http.errors import ProtocolError
 from forkserve.http.framing import request_framing
 from forkserve.http.head import parse_head
 from forkserve.http.proxy_protocol import is_proxy_header
+from forkserve.http.request_start import START, TRACE
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
+from forkserve.worker.queueing import WAITED, is_gone, waited_in_kernel
 from forkserve.worker.service import Service
 from forkserve.worker.state import PLACES, UNCHANGED, State
 from forkserve.worker.stream import Stream
@@ -42,6 +44,7 @@ class Intake(Stream):
     ``state``, ``deadline``  what it is waited for, and until when (monotonic seconds)
     ``remote``               (address, port) of the client as text, ("", "") on a unix socket
     ``served``               requests so far
+    ``arrived``              when the request at hand began to wait for its turn; 0.0: it did not
     ``base``                 the environ of the listener
     ``watched``, ``wake_at`` the loop's own: the events that epoll waits for, and when the loop
                              looks at the deadline next
@@ -49,7 +52,8 @@ class Intake(Stream):
     """
 
     __slots__ = (
-        "_began", "_looked_at", "base", "counted", "deadline", "exchange", "remote", "served",
+        "_began", "_looked_at", "arrived", "base", "counted", "deadline", "exchange", "remote",
+        "served",
         "state", "wake_at", "watched",
     )  # fmt: skip
 
@@ -72,6 +76,7 @@ class Intake(Stream):
         self.watched = UNCHANGED
         self.wake_at = _NEVER
         self._began = now
+        self.arrived = 0.0
         self._looked_at = 0  # octets of an unfinished head, when it was last looked at
 
     def count(self) -> None:
@@ -93,6 +98,10 @@ class Intake(Stream):
     @abstractmethod
     def _refuse(self, error: ProtocolError, now: float) -> None:
         """Answer with an error, and close."""
+
+    @abstractmethod
+    def _abort(self, error: Exception | None = None, why: str = "") -> None:
+        """Close with a reset."""
 
     # ---- the head
 
@@ -141,6 +150,7 @@ class Intake(Stream):
 
     def _wait_for_head(self, octets: bytes, now: float) -> None:
         """The head is not complete."""
+        self.arrived = 0.0
         begun = self.state is HEAD and self.buffer.strip(b"\r")
         # Empty lines in front of a request are ignored, and are no request that has begun.
         empty = not octets.strip(b"\r\n")
@@ -183,6 +193,7 @@ class Intake(Stream):
             self._refuse(ProtocolError(507, "the request body cannot be stored"), now)
         else:
             if not enough:
+                self.arrived = 0.0
                 self.deadline = body.deadline(now)
             elif self.service.lead.calls:
                 self._call(now)
@@ -192,8 +203,36 @@ class Intake(Stream):
     def _wait_for_turn(self, now: float) -> None:
         """The request is there, and no thread to call the application."""
         self.state = READY
-        self.deadline = now + self.service.queue_timeout
+        if not self.arrived:
+            self.arrived = now
+        self.deadline = self.arrived + self.service.queue_timeout
         self._hold_input()
+
+    def _waited_in_vain(self, exchange: Exchange, now: float) -> bool:
+        """The request is not for the application any more: it has waited too long, or its client is
+        gone. (Each request comes here, and those that have not waited go on at once.)"""
+        service, fields, since = self.service, exchange.head.fields, self.arrived
+        if not since:
+            since = service.woke
+        queued = now - since if now > since else 0.0
+        if START in fields or TRACE in fields:
+            queued = max(queued, service.waited(fields, self.remote[0]))
+        if queued < WAITED and service.lag < WAITED:
+            exchange.queued = queued
+            self.arrived = 0.0
+            return False
+        if not self.arrived:
+            queued = max(queued, min(waited_in_kernel(self.socket), service.lag))
+        exchange.queued = queued
+        self.arrived = 0.0
+        if queued > service.queue_timeout:
+            self._refuse(ProtocolError(503, "the request has waited too long"), now)
+        elif is_gone(self.socket, queued):
+            exchange.give_up("the client was gone before its turn")
+            self._abort()
+        else:
+            return False
+        return True
 
     def _hold_input(self) -> bool:
         """Count what is kept of the request and of the next one. False: it is too much."""

@@ -139,11 +139,11 @@ class Loop:
 
     def once(self, *, wait: bool = True) -> None:
         """Wait for something to do, and do it. Raises Lost. (One function: each request pays.)"""
-        clock, connections, lead = self._service.clock, self.connections, self._lead
+        service, connections, lead = self._service, self.connections, self._lead
         if lead.returned:
             self._settle_returned()
             wait = False  # it may have been the last
-        now = clock()
+        now = service.clock()
         self.turn_lasted = now - self._turn_began
         if self._service.tally.changed and self._write_at == _NEVER:
             self._write_at = now + WRITE_EVERY
@@ -158,7 +158,8 @@ class Loop:
         lead.turns += 1
         if lead.alert:
             lead.rouse()
-        self._turn_began = began = clock()
+        self._turn_began = began = service.clock()
+        service.lag, service.woke = now - service.woke, began if lead.calls else service.woke
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None:
@@ -170,9 +171,9 @@ class Loop:
                 self._turn_away(fd, connection)
                 continue
             if state is _FLUSH:
-                connection.writable(clock())
+                connection.writable(service.clock())
             else:
-                connection.readable(clock())
+                connection.readable(service.clock())
             # The usual case, idle again and parked already, is sorted out here.
             if (
                 connection.state is not _IDLE
@@ -186,8 +187,7 @@ class Loop:
         if self._service.closings and lead.calls:
             close_files(self._service)
         if began >= due and len(events) < _EVENTS:
-            # Not later than the time of the poll: who is late by it had nothing to be read then.
-            # During a call that has just taken long, others may have sent what is waited for.
+            # By the time of the poll: others may have sent what is waited for during a long call.
             self._check_deadlines(began)
         if self._service.requests >= self._due_after:
             self._due_after = _NEVER

@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from io import TextIOBase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import forkserve
@@ -21,8 +22,8 @@ from forkserve.apploader import load_application
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line, traceback_of, why_not
 from forkserve.net.listeners import Listener
-from forkserve.ops.access import AccessLog
-from forkserve.ops.logs import ErrorStream, LogFile, error_log
+from forkserve.ops.log_config import Targets
+from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Row
 from forkserve.ops.statsd import LineCounter, StatsD, ToldTally
 from forkserve.ops.tally import Tally
@@ -39,6 +40,7 @@ from forkserve.worker.debug import debug_warning
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.lead import Lead
+from forkserve.worker.logs import LogFiles, configure_logging, first_log, worker_logs
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
@@ -65,6 +67,7 @@ class Preloaded(NamedTuple):
 
     settings: Settings  # as ``prepare_process`` returned them
     app: Callable[..., Any]
+    targets: Targets | None  # of `log_config`
 
 
 class Trim(NamedTuple):
@@ -101,8 +104,8 @@ def run_worker(
     row: Row,
     listeners: Sequence[Listener],
     channel: Channel,
-    error_file: LogFile,
-    access_file: LogFile | None,
+    files: LogFiles,
+    log_config: Mapping[str, Any] | None,
     tls: "ssl.SSLContext | None",
     queue: HandoffQueue | None,
     master: int,
@@ -115,7 +118,7 @@ def run_worker(
     signals = SignalQueue()
     signals.listen(SIGNALS)
     unblock_all()
-    log = _introduce(settings, trim, error_file, f"worker {slot} gen {generation}")
+    log = _introduce(settings, trim, files, f"worker {slot} gen {generation}")
     for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
@@ -123,18 +126,24 @@ def run_worker(
         connections, file_room = _share_descriptors(settings, log, warn=slot == 0)
         settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
-        dump_stacks_to(error_file)  # also for the master's SIGABRT, when a call is stuck
-        app = preloaded.app if preloaded else load(settings, generation, board, log, slot == 0)
-        access_log = _access_log(access_file, settings, log)
+        dump_stacks_to(files.error)  # also for the master's SIGABRT, when a call is stuck
+        app, targets = (
+            preloaded[1:]
+            if preloaded
+            else load(
+                settings, log, log_config, generation=generation, board=board, speaks=slot == 0
+            )
+        )
+        access, errors = worker_logs(settings, files, log, targets, slot, generation)
         cells = row.cells()
         app = trim.front(app)
-        service = Service(app, settings, Lead(cells[0]), log, access_log, time.monotonic, file_room)
+        service = Service(app, settings, Lead(cells[0]), log, access, time.monotonic, file_room)
         service.tally = trim.told(row.tally())
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
             service,
             listeners,
-            Environs(partial(_environ, service, error_file, slot, generation), tls=tls is not None),
+            Environs(partial(_environ, service, errors, slot, generation), tls=bool(tls)),
             connections,
             due_after(settings),
             connect=connector(settings, tls),
@@ -142,7 +151,7 @@ def run_worker(
             row=row,
         )
         os.register_at_fork(after_in_child=loop.let_go)
-        loop.listen_to(channel, signals, lambda: reopen(log, error_file, access_file))
+        loop.listen_to(channel, signals, lambda: reopen(log, *files))
         crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
@@ -155,37 +164,37 @@ def run_worker(
     return EXIT_OK
 
 
-def _introduce(settings: Settings, trim: Trim, file: LogFile, who: str) -> logging.Logger:
+def _introduce(settings: Settings, trim: Trim, files: LogFiles, who: str) -> logging.Logger:
     """Have a title, and a log that says who writes."""
     who = trim.who or who
     set_title(who, settings.name or settings.app)
-    return trim.watched(error_log(file, settings.log_level, who))
+    return trim.watched(first_log(settings, files, who))
 
 
 def load(
     settings: Settings,
+    log: logging.Logger,
+    log_config: Mapping[str, Any] | None,
+    *,
     generation: int,
     board: Board | None,
-    log: logging.Logger,
     speaks: bool,
-) -> Callable[..., Any]:
-    """The application, as it is to be served. ``board``: with `reload`; ``speaks``: this process is
-    the one that tells what concerns them all. Raises ForkserveError."""
+) -> tuple[Callable[..., Any], Targets | None]:
+    """The application, as it is to be served, and what `log_config` has made before it.
+
+    ``board``: with `reload`; ``speaks``: this process is the one that tells what concerns them all.
+    Raises ForkserveError.
+    """
+    targets = configure_logging(settings, log_config)
     if board is None and not settings.debugger:
         app = load_application(settings.app)
         warning = debug_warning(app) if speaks else None
         if warning is not None:
             log.warning("%s", warning)
-        return app
+        return app, targets
     from forkserve.develop.application import load_for_development  # only for who develops
 
-    return load_for_development(settings, generation, board, log, speaks=speaks)
-
-
-def _access_log(file: LogFile | None, settings: Settings, log: logging.Logger) -> AccessLog | None:
-    if file is None:
-        return None
-    return AccessLog(file, settings.access_logformat, log.warning, time.monotonic)
+    return load_for_development(settings, generation, board, log, speaks=speaks), targets
 
 
 def give_up(channel: Channel, settings: Settings, error: Exception) -> int:
@@ -287,10 +296,10 @@ def due_after(settings: Settings) -> float:
 
 
 def _environ(
-    service: Service, error_file: LogFile, slot: int, generation: int, name: Name, tls: bool
+    service: Service, errors: TextIOBase, slot: int, generation: int, name: Name, tls: bool
 ) -> Environ:
     environ = listener_environ(
-        ErrorStream(error_file),
+        errors,
         name,
         software=f"forkserve/{__version__}",
         slot=slot,

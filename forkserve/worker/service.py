@@ -8,17 +8,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
 from forkserve.errors import EXIT_SOFTWARE
 from forkserve.http.forwarded import UNTRUSTED, Forwarded, forwarded_reader
 from forkserve.http.head import Limits
+from forkserve.http.request_start import waited
 from forkserve.http.response import OwnLines, own_lines
 from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Cell
 from forkserve.ops.tally import Tally
 from forkserve.settings import Settings
+from forkserve.worker.identity import RequestIds
 from forkserve.worker.lead import Lead
 from forkserve.wsgi.call import Application
 from forkserve.wsgi.chunked import NO_CHUNKS, ChunkReader
@@ -62,6 +65,9 @@ class Service:
     ``verdicts``    of exchanges whose call has lost the lead: how it ended, OVER or REVOKED. Set
                     once, by ``decide``
     ``running``     what this thread is in
+    ``woke``        when the loop had its events, and could call: what they brought was there then
+    ``lag``         so many seconds before that it may have come: the loop did not look meanwhile
+    ``ids``         of requests; None: they have none
     ``report_stuck``  says which call has passed its deadline
     ``tell_at``     when the next request is told to the master; never, if it does not ask
     ``tell``        does that
@@ -92,6 +98,8 @@ class Service:
         self.closings: deque[tuple[FileWrapper, str]] = deque()
         self.verdicts: dict[object, str] = {}
         self.running = _Running()
+        self.woke = float("inf")
+        self.lag = 0.0
         self.tell: Callable[[], None] | None = None
         self.report_stuck: Callable[[Cell, str], None] = _silent
         self.dropped_fields: set[str] = set()
@@ -100,6 +108,10 @@ class Service:
         self._told: set[str] = set()
         self._bodies_not_told_of = 0
         self._tell_of_bodies = 0.0
+        self.request_id_header = settings.request_id_header and settings.request_id != "off"
+        self.ids: RequestIds | None = None
+        if settings.request_id != "off":
+            self.ids = RequestIds(self._trusts if settings.request_id == "trust" else None)
         self._own_lines: OwnLines = (b"", b"", b"", b"")
         self._date_until = 0.0
         self._take(settings)
@@ -198,6 +210,20 @@ class Service:
             peer or "a client of the unix socket",
         )
         return UNTRUSTED
+
+    def waited(self, fields: Mapping[str, str], peer: str) -> float:
+        """Seconds that a request of ``peer`` has waited by now, as its fields say; 0.0 if they do
+        not, or ``peer`` is nobody who may."""
+        if not self._trusts(peer):
+            return 0.0
+        seconds = waited(fields, datetime.now(UTC).timestamp())
+        if seconds > self.queue_timeout:
+            self.tell_once(
+                "a request of %s has waited for %.1f s by a proxy's clock (X-Request-Start), which "
+                "is longer than `queue_timeout`: it gets a 503. If they all do, compare the clocks",
+                peer or "a client of the unix socket", seconds,
+            )  # fmt: skip
+        return seconds
 
     def refuse_proxy_header(self, peer: str) -> None:
         """``peer`` sends a PROXY header where there should be none: it is a malformed request."""

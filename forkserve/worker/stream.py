@@ -52,10 +52,12 @@ class Stream:
     ``held``    octets of input that the worker counts as kept in memory for this client
     ``cell``    of the thread that runs its call, or did so last
     ``received``, ``sent``  octets since the last request was accounted for
+    ``stalled`` seconds that the call has waited for the client to take more of the response
     """
 
     __slots__ = (
         "_queued", "buffer", "cell", "held", "received", "region", "sent", "service", "socket",
+        "stalled",
         "take_by", "unsent",
     )  # fmt: skip
 
@@ -67,7 +69,7 @@ class Stream:
         self.cell = service.lead.cell
         self.unsent: bytearray | None = None
         self.region: Region | None = None
-        self.take_by = 0.0
+        self.take_by = self.stalled = 0.0
         self._queued = 0  # octets in the kernel, when that was last looked at
 
     def transmit(self, octets: bytes, *, more: bool = False) -> None:
@@ -94,7 +96,9 @@ class Stream:
             self.send_unsent()
         clock = self.service.clock
         while self.unsent is not None and len(self.unsent) > self.service.buffer_response:
-            ready = self._wait(WRITABLE, self.take_by - clock())
+            began = clock()
+            ready = self._wait(WRITABLE, self.take_by - began)
+            self.stalled += clock() - began
             if not ready and not self.keeps_up(max(self.take_by, clock())):
                 raise ClientDisconnected("the client did not read the response in time")
             self.send_unsent()

@@ -12,13 +12,14 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
-from forkserve.ops.logs import LogFile, error_log
+from forkserve.ops.logs import LogFile
 from forkserve.proc.channel import LARGEST, Channel, Message, unpack
 from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.grandchild import fork_grandchild
@@ -28,6 +29,7 @@ from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.audit import Audit
 from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.logs import LogFiles, first_log
 from forkserve.worker.main import (
     SIGNALS,
     Preloaded,
@@ -53,8 +55,8 @@ def run_template(
     listeners: Sequence[Listener],
     queue: HandoffQueue | None,
     channel: Channel,
-    error_file: LogFile,
-    access_file: LogFile | None,
+    files: LogFiles,
+    log_config: Mapping[str, Any] | None,
     master: int,
     board: Board | None,
     enter_worker: EnterWorker,
@@ -69,17 +71,19 @@ def run_template(
     unblock_all()
     who = f"template gen {generation}"
     set_title(who, settings.name or settings.app)
-    log = error_log(error_file, settings.log_level, who)
+    log = first_log(settings, files, who)
     for_workers = [item.close for item in (*listeners, queue) if item is not None]
-    template = _Template(channel, signals, for_workers, log, (error_file, access_file))
+    template = _Template(channel, signals, for_workers, log, files)
     os.register_at_fork(after_in_child=template.let_go)
     default_in_children(SIGNALS)
     try:
         settings = prepare_process(settings)
         die_with(master)  # after the change of user, at which the kernel forgets it
-        dump_stacks_to(error_file)
+        dump_stacks_to(files.error)
         audit = Audit()
-        app = load(settings, generation, board, log, True)
+        app, targets = load(
+            settings, log, log_config, generation=generation, board=board, speaks=True
+        )
         warning = audit.warning(settings.app)
         if warning is not None:
             log.warning("%s", settings.explained(warning))
@@ -89,7 +93,7 @@ def run_template(
     gc.collect()
     gc.freeze()
     channel.send(Message.READY)
-    return template.serve(Preloaded(settings, app), enter_worker)
+    return template.serve(Preloaded(settings, app, targets), enter_worker)
 
 
 class _Template:

@@ -372,12 +372,12 @@ def test_checks_of_higher_layers() -> None:
     def check(value: str) -> None:
         raise ValueError("'x' is wrong")
 
-    with pytest.raises(SettingsError, match="--x: access_logformat: 'x' is wrong"):
+    with pytest.raises(SettingsError, match="--x: access_log_format: 'x' is wrong"):
         load_settings(
             None,
             {},
-            {"app": ("m", "a"), "access_logformat": ("x", "--x")},
-            {"access_logformat": check},
+            {"app": ("m", "a"), "access_log_format": ("x", "--x")},
+            {"access_log_format": check},
         )
 
 

@@ -1,0 +1,48 @@
+"""When a proxy in front has got a request, as it says in ``X-Request-Start``.
+
+t=1512379167.574   seconds, of nginx: ``proxy_set_header X-Request-Start "t=${msec}"``
+1512379167574      milliseconds, of Heroku's router
+t=1512379167574000 microseconds, of Apache: ``RequestHeader set X-Request-Start "%t"``
+Root=1-5a25131f-.. seconds in hexadecimal, in ``X-Amzn-Trace-Id``: the load balancers of AWS send no
+                   other time
+
+The times are those of another machine's clock, and so nothing to rely on: what lies in the future,
+or too far in the past, counts as not said.
+"""
+
+import re
+from collections.abc import Mapping
+
+START = "HTTP_X_REQUEST_START"
+TRACE = "HTTP_X_AMZN_TRACE_ID"
+
+_LONGEST_WAIT = 3600.0
+"""Seconds that a request can have waited. Proxies give up much sooner: a clock is wrong."""
+
+_start = re.compile(r"(?:t=)?([0-9]{9,19})(\.[0-9]{1,9})?").fullmatch
+_root = re.compile(r"(?:^|;)\s*Root=1-([0-9a-fA-F]{8})-").search
+
+# By the number of digits in front of the point: those of seconds are 10 until the year 2286.
+_SECONDS_OF_DIGITS = ((11, 1.0), (14, 1e-3), (17, 1e-6), (19, 1e-9))
+
+
+def waited(fields: Mapping[str, str], now: float) -> float:
+    """Seconds from then to ``now`` (seconds since 1970); 0.0 if nobody has said so.
+
+    A time that has no fraction in its field may be that much later: the shortest wait counts.
+    """
+    text = fields.get(START)
+    if text is not None:
+        # Of several proxies the one in front of us is the last.
+        match = _start(text.rpartition(",")[2].strip())
+        if match is None:
+            return 0.0
+        unit = next(unit for digits, unit in _SECONDS_OF_DIGITS if len(match[1]) <= digits)
+        then = (int(match[1]) + float(match[2] or 0.0)) * unit
+    else:
+        found = _root(fields.get(TRACE, "")[:256])
+        if found is None:
+            return 0.0
+        then = int(found[1], 16) + 1.0
+    seconds = now - then
+    return seconds if 0.0 < seconds <= _LONGEST_WAIT else 0.0
