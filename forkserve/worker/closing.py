@@ -34,7 +34,7 @@ class Closing:
     def expire(self, now: float) -> None:
         """The deadline has passed."""
         if overdue(self.cell, now):
-            self._service.report_stuck(self.cell, self._line)
+            self._service.report_stuck(self.cell, self._line, "")
             self.cell.end()
             self.state = State.CLOSED
         self.deadline = self.cell.deadline or _NEVER

@@ -258,7 +258,7 @@ class Connection(Intake):
         else:
             self._abort(why="the application made no progress for `timeout`")
         # Last: it takes a while, in which the call could go on.
-        self.service.report_stuck(self.cell, exchange.head.line)
+        self.service.report_stuck(self.cell, exchange.head.line, exchange.request_id)
         self.cell.end()
 
     # ---- from the call to the next request

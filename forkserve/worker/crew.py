@@ -225,14 +225,14 @@ class Crew:
 
     # ---- a stuck call
 
-    def _report_stuck(self, cell: Cell, request: str) -> None:
+    def _report_stuck(self, cell: Cell, request: str, request_id: str) -> None:
         """Say where it stands, and have this worker replaced."""
         ident = next(member.ident for member in self._members if member.cell is cell)
         self._service.log.error(
             "the call of %.200r has made no progress for %g s, longer than `timeout` allows. The "
             "client is told, and the worker is replaced; nobody else is affected. Raise `timeout` "
             "if such requests are normal, or see environ['forkserve.deadline']. It stands at\n%s",
-            request, cell.limit, _stack_of(ident),
+            request, cell.limit, _stack_of(ident), extra={"request_id": request_id},
         )  # fmt: skip
         self._announce(Message.STUCK, request)
 

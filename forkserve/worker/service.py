@@ -68,7 +68,7 @@ class Service:
     ``woke``        when the loop had its events, and could call: what they brought was there then
     ``lag``         so many seconds before that it may have come: the loop did not look meanwhile
     ``ids``         of requests; None: they have none
-    ``report_stuck``  says which call has passed its deadline
+    ``report_stuck``  says which call has passed its deadline, and its request's id
     ``tell_at``     when the next request is told to the master; never, if it does not ask
     ``tell``        does that
     """
@@ -101,7 +101,7 @@ class Service:
         self.woke = float("inf")
         self.lag = 0.0
         self.tell: Callable[[], None] | None = None
-        self.report_stuck: Callable[[Cell, str], None] = _silent
+        self.report_stuck: Callable[[Cell, str, str], None] = _silent
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
@@ -272,5 +272,5 @@ class Service:
         return self._own_lines
 
 
-def _silent(cell: Cell, request: str) -> None:
+def _silent(cell: Cell, request: str, request_id: str) -> None:
     """There is no crew that could say more than the client is told."""
