@@ -12,11 +12,11 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from forkserve.errors import in_a_line
 from forkserve.ops.logs import LogFile, in_json, printable
-from forkserve.ops.styles import json_time, quoted
+from forkserve.ops.styles import quoted
+from forkserve.proc.wall import rfc3339
 
 FORMATS = {
     "common": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s',
@@ -192,7 +192,7 @@ def json_line(access: Access, most: int | None = None) -> str:
         return "null" if value is None else str(value)
 
     return (
-        f'{{"time":"{json_time(datetime.now(UTC))}",'
+        f'{{"time":"{rfc3339()}",'
         f'"request_id":{text(access.request_id)},"client":{text(access.remote)},'
         f'"method":{text(_method(access, ""))},"target":{text(_target(access))},'
         f'"protocol":{text(_protocol(access, ""))},"status":{access.status},'

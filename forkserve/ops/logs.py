@@ -16,11 +16,11 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from forkserve.errors import in_a_line
 from forkserve.ops import styles
+from forkserve.proc import wall
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -66,7 +66,7 @@ def in_words(lost: int) -> bytes:
 def in_json(lost: int) -> bytes:
     """That of a log of objects."""
     return b'{"time":"%b","lost":%d,"message":"%b"}\n' % (
-        styles.json_time(datetime.now(UTC)).encode(), lost, in_words(lost).rstrip()
+        wall.rfc3339().encode(), lost, in_words(lost).rstrip()
     )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
+
+from forkserve.proc.wall import rfc3339
 
 Style = Callable[[logging.LogRecord], str]
 
@@ -70,7 +71,7 @@ def structured(who: str) -> Style:
     def style(record: logging.LogRecord) -> str:
         request = getattr(record, "request_id", "")
         return (
-            f'{{"time":"{json_time(datetime.fromtimestamp(record.created, UTC))}",'
+            f'{{"time":"{rfc3339(record.created)}",'
             f'"level":"{record.levelname.lower()}","process":{process},"pid":{os.getpid()},'
             f'"request_id":{quoted(request) if request else "null"},'
             f'"message":{quoted(_message(record))}}}'
@@ -85,11 +86,6 @@ def quoted(text: str) -> str:
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
-
-
-def json_time(when: datetime) -> str:
-    """RFC 3339, of a time in UTC."""
-    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03}Z"
 
 
 def _text(record: logging.LogRecord) -> str:

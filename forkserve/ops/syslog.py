@@ -9,11 +9,11 @@ import contextlib
 import errno
 import os
 import socket
-from datetime import UTC, datetime
 from typing import Any
 
 from forkserve.net.syslog import SyslogAddress
 from forkserve.ops.logs import INFO, LogFile
+from forkserve.proc import wall
 
 # Octets of a line. A receiver should take a message of 2048 (RFC 5424 section 6.1), and those on a
 # unix socket take 8 KiB by default (rsyslog's maxMessageSize); the header has its part of that.
@@ -104,7 +104,7 @@ class Syslog(LogFile):
 
     def _header(self, severity: int) -> bytes:
         """HEADER and STRUCTURED-DATA (RFC 5424 section 6), with a blank behind them."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stamp = wall.rfc3339(digits=6)
         priority = self._address.facility * 8 + severity
         words = f"<{priority}>1 {stamp} {self._host} forkserve {os.getpid()} {self._name} - "
         return words.encode("ascii")

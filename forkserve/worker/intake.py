@@ -216,7 +216,8 @@ class Intake(Stream):
             since = service.woke
         queued = now - since if now > since else 0.0
         if START in fields or TRACE in fields:
-            queued = max(queued, service.waited(fields, self.remote[0]))
+            came = max(0.0, min(since, now) - self._began)
+            queued = max(queued, service.waited(fields, self.remote[0], came))
         if queued < WAITED and service.lag < WAITED:
             exchange.queued = queued
             self.arrived = 0.0

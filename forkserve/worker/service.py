@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
 from forkserve.errors import EXIT_SOFTWARE
@@ -20,6 +19,7 @@ from forkserve.net.peers import trust_in
 from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Cell
 from forkserve.ops.tally import Tally
+from forkserve.proc import wall
 from forkserve.settings import Settings
 from forkserve.worker.identity import RequestIds
 from forkserve.worker.lead import Lead
@@ -211,12 +211,12 @@ class Service:
         )
         return UNTRUSTED
 
-    def waited(self, fields: Mapping[str, str], peer: str) -> float:
+    def waited(self, fields: Mapping[str, str], peer: str, came: float) -> float:
         """Seconds that a request of ``peer`` has waited by now, as its fields say; 0.0 if they do
-        not, or ``peer`` is nobody who may."""
+        not, or ``peer`` is nobody who may. ``came``: so long it took to come, which is no wait."""
         if not self._trusts(peer):
             return 0.0
-        seconds = waited(fields, datetime.now(UTC).timestamp())
+        seconds = waited(fields, wall.now()) - came
         if seconds > self.queue_timeout:
             self.tell_once(
                 "a request of %s has waited for %.1f s by a proxy's clock (X-Request-Start), which "

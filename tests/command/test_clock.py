@@ -107,13 +107,13 @@ def test_a_day_forward_and_a_day_back(start: Start, tmp_path: Path, gate: Path) 
 
 
 # Whatever tells the time of day; and who may ask: the lines of the logs and the field Date, the
-# warning about a certificate's dates, and the demonstration, which is an application.
+# warning about a certificate's dates, what is compared with a proxy's clock, and the demonstration, which is an application.
 WALL = {
     "time.time", "time.time_ns", "time.gmtime", "time.localtime", "time.strftime", "time.ctime",
     "time.asctime", "time.clock_gettime", "time.clock_gettime_ns",
 }  # fmt: skip
-SHOWN = {"ops/logs.py", "ops/access.py", "worker/service.py", "demo.py"}
-DATES = {"master/generation.py", "net/certificate.py"}
+SHOWN = {"ops/styles.py", "ops/access.py", "worker/service.py", "demo.py"}
+DATES = {"master/generation.py", "net/certificate.py", "proc/wall.py"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.name)

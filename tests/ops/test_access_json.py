@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forkserve.ops.access import Access, AccessLog, compile_format
 from forkserve.ops.logs import LogFile
+from tests.ops.test_ops import log_to
 
 KEYS = [
     "time", "request_id", "client", "method", "target", "protocol", "status", "bytes", "seconds",
@@ -96,3 +97,19 @@ def test_what_tells_of_lost_lines_is_an_object(tmp_path: Path) -> None:
     )  # fmt: skip
     assert line["status"] == 200
     file.close()
+
+
+def test_a_pipe_whose_reader_is_gone_is_told_and_no_more() -> None:
+    told: list[str] = []
+    reading, writing = os.pipe()
+    with log_to(writing) as file:
+        log = AccessLog(file, "json", told.append, lambda: 0.0, slot=1, generation=1)
+        os.close(reading)
+        for _ in range(3):
+            log.write(ACCESS)
+    os.close(writing)
+    (line,) = told
+    assert line == (
+        "the access log on standard output cannot be written: Broken pipe. Lines are lost, and "
+        "counted, until it can be"
+    )

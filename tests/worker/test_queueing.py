@@ -137,6 +137,19 @@ def test_what_the_proxy_says() -> None:
     assert peer.accesses.seen[0].queued == site.environ["forkserve.queue_seconds"]
 
 
+def test_a_slow_upload_through_a_proxy_is_no_queue() -> None:
+    """Heroku's router and the load balancers of AWS stamp a request before its body has come."""
+    site = Site()
+    stamp = f"X-Request-Start: t={ago(102.0):.3f}\r\n".encode()
+    peer = Peer(site, remote=LOCAL, queue_timeout=60.0)
+    peer.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n" + stamp + b"\r\na")
+    for octet in b"bc":
+        peer.service.woke = peer.clock.now = peer.clock.now + 25.0
+        peer.send(bytes([octet]))
+    assert peer.statuses() == [200]
+    assert site.environ["forkserve.queue_seconds"] == pytest.approx(52.0, abs=8.0)
+
+
 @pytest.mark.parametrize(
     ("remote", "seconds"), [(("192.0.2.1", "1"), 3.0), (LOCAL, -3.0), (LOCAL, 4000.0)]
 )
