@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from forkserve import __version__
+from forkserve.apploader import load_application
 from forkserve.check import check
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError

@@ -33,7 +33,7 @@ def first_log(settings: Settings, files: LogFiles, who: str) -> logging.Logger:
 
 
 def configure_logging(settings: Settings, config: Mapping[str, Any] | None) -> Targets | None:
-    """Do in this process what ``config``, the content of `log_config`, says. Raises ForkserveError."""
+    """Do here what ``config``, the content of `log_config`, says. Raises ForkserveError."""
     if settings.log_config is None or config is None:
         return None
     return configure(settings.log_config, config)
