@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import click
 
 from forkserve import __version__
-from forkserve.apploader import load_application
 from forkserve.check import check
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
@@ -367,7 +366,7 @@ def _check(settings: Settings) -> None:
     def load() -> None:
         prepare_process(settings)
         log = error_log(LogFile("-", 2), settings.log_level, "check")
-        app, _ = load_for_worker(settings, log, log_config, generation=0, board=None, speaks=False)
+        app, _ = load_for_worker(settings, log, log_config, 0, None, False)
         warning = debug_warning(app)
         if warning is not None and not settings.debugger:
             click.echo(f"forkserve: {warning}", err=True)

@@ -127,13 +127,9 @@ def run_worker(
         settings = prepare_process(settings) if preloaded is None else preloaded.settings
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(files.error)  # also for the master's SIGABRT, when a call is stuck
-        app, targets = (
-            preloaded[1:]
-            if preloaded
-            else load(
-                settings, log, log_config, generation=generation, board=board, speaks=slot == 0
-            )
-        )
+        app, targets = preloaded[1:] if preloaded else load(
+            settings, log, log_config, generation, board, slot == 0
+        )  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
         cells = row.cells()
         app = trim.front(app)
@@ -141,15 +137,11 @@ def run_worker(
         service.tally = trim.told(row.tally())
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
-            service,
-            listeners,
+            service, listeners,
             Environs(partial(_environ, service, errors, slot, generation), tls=bool(tls)),
-            connections,
-            due_after(settings),
-            connect=connector(settings, tls),
-            queue=queue,
-            row=row,
-        )
+            connections, due_after(settings),
+            connect=connector(settings, tls), queue=queue, row=row,
+        )  # fmt: skip
         os.register_at_fork(after_in_child=loop.let_go)
         loop.listen_to(channel, signals, lambda: reopen(log, *files))
         crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
@@ -175,7 +167,6 @@ def load(
     settings: Settings,
     log: logging.Logger,
     log_config: Mapping[str, Any] | None,
-    *,
     generation: int,
     board: Board | None,
     speaks: bool,

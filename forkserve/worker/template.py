@@ -81,9 +81,7 @@ def run_template(
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(files.error)
         audit = Audit()
-        app, targets = load(
-            settings, log, log_config, generation=generation, board=board, speaks=True
-        )
+        app, targets = load(settings, log, log_config, generation, board, True)
         warning = audit.warning(settings.app)
         if warning is not None:
             log.warning("%s", settings.explained(warning))

@@ -267,6 +267,8 @@ def test_paths_of_ours_on_the_main_address(start: Start) -> None:
     server = start(
         "plain", "--health-path", "/health", "--metrics-path", "/metrics", "--drain-delay", "1h"
     )
+    while server.get("/health") == (503, b"no worker is ready\n"):
+        pass  # the master has still to hear that one is
     assert server.get("/health") == (200, b"ready\n")
     assert b"forkserve_generation 1.0" in server.get("/metrics")[1]
     assert server.get("/pid")[1] != b"ready\n"
