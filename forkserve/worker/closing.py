@@ -60,11 +60,11 @@ def close_files(service: Service) -> None:
                 extra=OF_APPLICATION,
             )  # fmt: skip
         service.end_child()
-        closing.state = State.CLOSED
         cell.end()
         if not lock.acquire(False):
             lead.judge(service.clock() - now)
-            raise Lost(None)
+            raise Lost(closing=closing)
+        closing.state = State.CLOSED
 
 
 def _nothing() -> None:

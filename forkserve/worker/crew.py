@@ -23,10 +23,10 @@ from forkserve.errors import EXIT_OK, EXIT_SOFTWARE, traceback_of
 from forkserve.ops.scoreboard import Cell
 from forkserve.proc.channel import Message
 from forkserve.proc.signals import blocked
-from forkserve.worker.connection import Connection
 from forkserve.worker.lead import ALONE, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
+from forkserve.worker.state import State
 
 _PYTHONS_OWN, _SWITCH = 0.005, 0.001
 """Seconds after which a thread in Python code lets another one run. That which leads asks for it
@@ -127,7 +127,7 @@ class Crew:
             except Lost as lost:
                 if self._service.forked:
                     raise SystemExit(EXIT_SOFTWARE) from None
-                self._rejoin(member, lost.connection)
+                self._rejoin(member, lost)
             else:
                 self._finish(member)
 
@@ -140,12 +140,14 @@ class Crew:
         self._lead.calls = True
         return True
 
-    def _rejoin(self, member: Member, connection: Connection | None) -> None:
+    def _rejoin(self, member: Member, lost: Lost) -> None:
         """A call is over that outlasted the lead of its thread."""
         with self._mutex:
             # Both at once: when the loop is over, every thread that is in no call is known.
-            if connection is not None:
-                self._lead.returned.append(connection)
+            if lost.connection is not None:
+                self._lead.returned.append(lost.connection)
+            if lost.closing is not None:
+                lost.closing.state = State.CLOSED
             if self._standby_leads and self._next is None:
                 self._next = member
             else:

@@ -38,11 +38,15 @@ class Lost(BaseException):
     """Another thread took the lead during a call. (No Exception: nobody in between is to catch it.)
 
     ``connection``: goes back to the loop, by its ``returned``; None if the loop has it already.
+    ``closing``: the call was that of a file, and is over when the thread is back.
     """
 
-    def __init__(self, connection: "Connection | None") -> None:
+    def __init__(
+        self, connection: "Connection | None" = None, closing: "Closing | None" = None
+    ) -> None:
         super().__init__()
         self.connection = connection
+        self.closing = closing
 
 
 class Lead:

@@ -10,7 +10,7 @@ import sys
 WAITED = 0.01
 """Seconds in a queue, of whatever kind, that are worth a look."""
 
-_HALF_CLOSED = 0.1
+_HALF_CLOSED = 1.0
 """Seconds. Over TCP a client that is gone and one that has only closed its sending side look alike.
 HTTP clients do the latter hardly ever (nginx takes it for gone at once); but somebody's ``printf |
 nc`` is served if it had to wait for less than this."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from forkserve.ops.scoreboard import Call
+from forkserve.worker.lead import Lost
 from forkserve.worker.state import State
 from tests.worker.peer import GET, HEAD, Peer, statuses, tcp_pair
 
@@ -295,6 +296,22 @@ def test_the_close_of_a_file_stands_on_the_scoreboard(site: Site) -> None:
     peer = Peer(site)
     peer.send(GET)
     assert seen == [Call(peer.clock.now, "GET / HTTP/1.1", peer.clock.now + 30.0)]
+    assert peer.cell.read() is None
+
+
+def test_a_close_that_lost_the_lead_is_not_over_before_its_thread_is_back(site: Site) -> None:
+    """Or the loop could end, and take the thread, which may be the main one, for one that is stuck
+    in a call."""
+    peer = Peer(site)
+
+    def outlast() -> None:
+        peer.service.lead.take(0)
+
+    site.on_close = outlast
+    with pytest.raises(Lost) as lost:
+        peer.send(GET)
+    closing = lost.value.closing
+    assert closing is not None and closing.state is State.RUNNING
     assert peer.cell.read() is None
 
 
