@@ -17,6 +17,15 @@ from forkserve import __version__
 from forkserve.check import check
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
+from forkserve.gunicorn_line import (
+    Command,
+    add_options,
+    not_read,
+    off,
+    read_line,
+    read_surroundings,
+)
+from forkserve.loading import Sources
 from forkserve.master.generation import load_log_config, load_tls, unfit_certificate
 from forkserve.master.lookout import Lookout, WatcherSeat
 from forkserve.master.shell import Shell
@@ -31,7 +40,7 @@ from forkserve.ops.snapshot import take_snapshot
 from forkserve.proc.channel import Channel
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
-from forkserve.settings import Loaded, Settings, declarations, load_settings, reference
+from forkserve.settings import Loaded, Settings, declarations, reference
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
@@ -45,9 +54,6 @@ from forkserve.wsgi.call import Application
 # What the settings themselves cannot know to be wrong.
 _CHECKS: dict[str, Callable[[Any], object]] = {"access_log_format": compile_format}
 
-# Options of Gunicorn that have a short form only there.
-_SHORT = {"-k": "--worker-class", "-D": "--daemon"}
-
 
 def main() -> NoReturn:
     """The entry point of the console script, and of ``python -m forkserve``."""
@@ -60,6 +66,7 @@ def main() -> NoReturn:
 
 
 @click.command(
+    cls=Command,
     options_metavar="[OPTIONS] MODULE:CALLABLE",
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -70,7 +77,12 @@ def main() -> NoReturn:
     "`forkserve init` writes such a file, and a systemd unit, an nginx site and a Dockerfile.",
 )
 @click.argument("arguments", metavar="", nargs=-1, type=click.UNPROCESSED)
-@click.option("-c", "--config", metavar="FILE", help="Configuration file (TOML).")
+@click.option("-c", "--config", metavar="FILE", help="Configuration file: TOML, or Gunicorn's.")
+@click.option(
+    "--gunicorn-env",
+    is_flag=True,
+    help="Read what Gunicorn reads: GUNICORN_CMD_ARGS, FORWARDED_ALLOW_IPS, ./gunicorn.conf.py.",
+)
 @click.option("--check-config", is_flag=True, help="Check settings and application, and exit.")
 @click.option("--print-config", is_flag=True, help="Print each setting with its origin, and exit.")
 @click.version_option(__version__, message="forkserve %(version)s")
@@ -80,6 +92,7 @@ def _command(
     /,
     arguments: tuple[str, ...],
     config: str | None,
+    gunicorn_env: bool,
     check_config: bool,
     print_config: bool,
     **given: str | bool | tuple[str, ...] | None,
@@ -93,29 +106,28 @@ def _command(
         command_of(sys.orig_argv, sys.executable, os.environ, names_interpreter(sys.orig_argv))
     )
     app, problems = _read_arguments(arguments)
-    command_line: dict[str, tuple[Any, str]] = {
-        name: (list(text) if isinstance(text, tuple) else text, _origin(name, text))
-        for name, text in given.items()
-        if text is not None and text != ()
-    }
+    line = read_line(given, config)
+    if gunicorn_env:
+        line = read_surroundings(context.command, line, os.environ)
+    else:
+        line.notes += not_read(line, os.environ)
     if app is not None:
-        command_line["app"] = (app, "command line")
-
-    def load() -> Loaded:
-        return load_settings(config, environ, command_line, _CHECKS, problems)
-
+        line.values["app"] = (app, "command line")
+    line.problems[:0] = problems
     loaded = None
     try:
         succession.adopt_from(os.environ)
-        environ = dict(os.environ)
-        loaded = load()
+        sources = Sources(line, dict(os.environ), _CHECKS)
+        loaded = sources.load_first()
         status = EXIT_OK
+        if not print_config:
+            _tell(line.notes + list(loaded.notes), loaded.settings)
         if print_config:
             click.echo(reference.print_config(loaded).encode("utf-8", "backslashreplace"))
         elif check_config:
             _check(loaded.settings)
         else:
-            status = _serve(loaded, lambda: load().settings, succession, config)
+            status = _serve(loaded, sources, succession, line.config)
     except ForkserveError as error:
         explain = str if loaded is None else loaded.settings.explained
         _complain(error, explain)
@@ -124,9 +136,15 @@ def _command(
     context.exit(status)
 
 
-def _off(option: str) -> str:
-    """The option that switches off what ``option``, a flag, switches on."""
-    return f"--no-{option.removeprefix('--')}"
+def _tell(notes: list[str], settings: Settings) -> None:
+    """Say what was accepted, and does nothing."""
+    if settings.log_level in ("debug", "info"):
+        for note in notes:
+            click.echo(f"forkserve: {note}", err=True)
+
+
+# What an option means without its value, where Gunicorn has it so.
+_OPTIONAL: dict[str, Any] = {"proxy_protocol": {"is_flag": False, "flag_value": "on"}}
 
 
 def _add_settings(command: click.Command) -> None:
@@ -138,25 +156,21 @@ def _add_settings(command: click.Command) -> None:
             continue
         options = list(declaration.options)
         if kind is FLAG:
-            options[-1] += f"/{_off(options[-1])}"
+            options[-1] += f"/{off(options[-1])}"
         command.params.append(
             click.Option(
                 [*options, name],
                 metavar=None if kind is FLAG else kind.sort,
                 default=None,
                 multiple=kind.many,
+                **_OPTIONAL.get(name, {}),
                 help=f"{declaration.help} [{shown}]" if shown else declaration.help,
             )
         )
 
 
 _add_settings(_command)
-
-
-def _origin(name: str, given: object) -> str:
-    """How a message calls the place on the command line."""
-    option = declarations()[name][0].options[-1]
-    return _off(option) if given is False else option
+add_options(_command)
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -167,7 +181,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     for text in arguments:
         if text.startswith("-") and not (behind_unknown and text == "-"):
             option = text.partition("=")[0]
-            name = _SHORT.get(option, option).lstrip("-")
+            name = option.lstrip("-")
             problems.append(f"{option}: there is no such option{suggestion(name, _as_option)}")
         elif not behind_unknown:  # else it may be the value of that
             apps.append(text)
@@ -178,7 +192,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _as_option(name: str) -> str:
-    return (declarations()[name][0].options or ("MODULE:CALLABLE",))[-1]
+    return (declarations()[name][0].options or (f"{name} in the configuration file",))[-1]
 
 
 def _complain(error: ForkserveError, explain: Callable[[str], str]) -> None:
@@ -189,12 +203,7 @@ def _complain(error: ForkserveError, explain: Callable[[str], str]) -> None:
         click.echo("forkserve: nothing was started. See forkserve --help", err=True)
 
 
-def _serve(
-    loaded: Loaded,
-    read_settings: Callable[[], Settings],
-    succession: Succession,
-    config: str | None,
-) -> int:
+def _serve(loaded: Loaded, sources: Sources, succession: Succession, config: str | None) -> int:
     """Be the master, until told to stop."""
     settings = loaded.settings
     if not succession.is_heir:
@@ -208,9 +217,12 @@ def _serve(
         lookout = Lookout(partial(_enter_watcher, queue, board, config), board)
     common = (queue, board)
     entrances = Entrances(
-        partial(_enter_worker, *common), partial(_enter_template, *common), _enter_status
+        partial(_enter_worker, *common),
+        partial(_enter_template, *common),
+        _enter_status,
+        sources.rehearsal,
     )
-    status = Shell(settings, read_settings, entrances, succession, lookout).run()
+    status = Shell(settings, sources.read, entrances, succession, lookout).run()
     if status != EXIT_OK and settings.error_logfile != "-":
         click.echo(
             f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
@@ -270,6 +282,7 @@ def _enter_worker(
         queue=queue,
         master=seat.master,
         board=board,
+        newborn=seat.newborn if preloaded is None else preloaded.newborn,
         preloaded=preloaded,
         trim=Trim(
             statsd=generation.statsd,
@@ -294,7 +307,7 @@ def _enter_template(queue: HandoffQueue | None, board: Board | None, seat: Templ
     generation, master = seat.generation, seat.master
 
     def enter_worker(slot: int, row: int, channel: Channel, preloaded: Preloaded) -> int:
-        own = Seat(generation, slot, seat.scoreboard.row(row), channel, master)
+        own = Seat(generation, slot, seat.scoreboard.row(row), channel, master, None)
         return _enter_worker(queue, board, own, preloaded)
 
     return run_template(
@@ -307,6 +320,7 @@ def _enter_template(queue: HandoffQueue | None, board: Board | None, seat: Templ
         log_config=generation.log_config,
         master=master,
         board=board,
+        server=seat.server,
         enter_worker=enter_worker,
     )
 

@@ -13,10 +13,11 @@ ROOT = Path(forkserve.__file__).parent
 ROWS = [
     ["__main__"],
     ["cli", "demo"],
-    ["check", "init"],
+    ["loading"],
+    ["check", "init", "gunicorn_line"],
     ["worker", "master"],
     ["develop"],
-    ["wsgi", "ops"],
+    ["wsgi", "ops", "hooks", "rehearsal"],
     ["settings", "apploader"],
     ["http", "net", "proc"],
     ["errors"],

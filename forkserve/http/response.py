@@ -99,6 +99,12 @@ class ResponseEncoder:
         self.headers = headers
         self.code = code
 
+    @property
+    def status(self) -> str:
+        """As it was taken, "200 OK"; "" before."""
+        lines = getattr(self, "_lines", None)
+        return lines[0][9:-2].decode("latin-1") if lines else ""
+
     def add(self, line: bytes) -> None:
         """One more field line, of the server's own, behind those that ``start`` has taken."""
         self._lines.append(line)

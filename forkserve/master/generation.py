@@ -5,14 +5,17 @@ object in both, so that a reload closes nothing that goes on being used.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from forkserve.develop.reach import public_listener
-from forkserve.errors import ForkserveError, why_not
+from forkserve.errors import ForkserveError, in_a_line, traceback_of, why_not
+from forkserve.hooks.calling import look_up
+from forkserve.hooks.views import Configuration
 from forkserve.master.roster import Worker
 from forkserve.master.story import Plan
 from forkserve.net.address import FdAddress
@@ -114,7 +117,8 @@ def load_tls(settings: Settings) -> "ssl.SSLContext | None":
         return None
     from forkserve.net.tls import server_context  # ssl takes a while, for those who use it
 
-    return server_context(
+    make = partial(
+        server_context,
         settings.certfile,
         settings.keyfile,
         settings.ca_certs,
@@ -122,6 +126,28 @@ def load_tls(settings: Settings) -> "ssl.SSLContext | None":
         settings.ciphers,
         settings.tls_min_version,
     )
+    return make() if settings.ssl_context is None else _context_of_hook(settings, make)
+
+
+def _context_of_hook(settings: Settings, make: "Callable[[], ssl.SSLContext]") -> "ssl.SSLContext":
+    """What the hook returns. ``make`` is its second argument. Raises ForkserveError."""
+    import ssl
+
+    hook = settings.ssl_context
+    assert hook is not None
+    function = hook.function or look_up(hook)
+    try:
+        context = function(Configuration(settings), make)
+    except ForkserveError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it raises
+        what, trace = in_a_line(error), traceback_of(error, ("forkserve.",))
+        raise ForkserveError(f"the hook ssl_context ({hook}) raised {what}\n{trace}") from None
+    if not isinstance(context, ssl.SSLContext):
+        raise ForkserveError(
+            f"the hook ssl_context ({hook}) returned no ssl.SSLContext but {context!r:.80}"
+        )
+    return context
 
 
 def load_log_config(settings: Settings) -> Mapping[str, Any] | None:

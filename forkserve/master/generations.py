@@ -111,6 +111,13 @@ class Generations:
             for listener in close_unshared(generation, list(self._all.values())):
                 listener.unlink()
 
+    def stop_listening(self) -> None:
+        """Nobody else can connect."""
+        for listener in self.listeners:
+            listener.turn_away()
+            listener.unlink()
+            listener.close()
+
     def let_go(self, own: Generation) -> None:
         """In a child of ``own``: sockets of the others would stay open when those end, and so
         would those of the status process in a worker."""

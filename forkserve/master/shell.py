@@ -16,12 +16,15 @@ from forkserve.master import story
 from forkserve.master.gauge import Gauge
 from forkserve.master.generation import Generation, log_killed, plan_of
 from forkserve.master.generations import Generations
+from forkserve.master.hearing import SIGNALS, event_of
+from forkserve.master.hooks import MasterHooks
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.lookout import Lookout
 from forkserve.master.presence import Presence
+from forkserve.master.reading import Reading
 from forkserve.master.record import Record
 from forkserve.master.roster import ROWS
-from forkserve.master.spawn import Entrances, Spawner
+from forkserve.master.spawn import Entrances, Spawner, fork_child
 from forkserve.master.story import Action, Event
 from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
@@ -35,11 +38,6 @@ from forkserve.proc.pidfile import PidFile
 from forkserve.proc.signals import SignalQueue, describe_status, meant, reset, unblock_all
 from forkserve.settings import Settings
 
-SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGCHLD,
-)  # fmt: skip
-
 # Woken so much too late, the process was not running: stopped, or the machine suspended.
 _OVERSLEPT = 1.0
 _NEVER = float("inf")
@@ -49,31 +47,32 @@ class Shell:
     """The running master. Used by its only thread."""
 
     def __init__(
-        self,
-        settings: Settings,
-        read_settings: Callable[[], Settings],
-        entrances: Entrances,
-        succession: Succession,
-        lookout: Lookout,
-    ) -> None:
+        self, settings: Settings, read_settings: Callable[[], Settings], entrances: Entrances,
+        succession: Succession, lookout: Lookout,
+    ) -> None:  # fmt: skip
         """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
         self._lookout = lookout
         self._settings = settings
         self._generations = Generations(settings, read_settings, succession.inherited)
         self._succession = succession
-        self._notifier = succession.notifier
         self._supervisor = Supervisor(plan_of(settings))
         self._scoreboard = Scoreboard(ROWS + 1)  # the last one stands for another master's
-        self._spawner = Spawner(entrances, self._scoreboard, self)
-        self._templates = self._spawner.templates
         self._signals = SignalQueue()
         self._epoll = select.epoll()
+        self._hooks = MasterHooks(self._generations)
+        self._spawner = Spawner(entrances, self._scoreboard, self, self._hooks)
+        self._templates = self._spawner.templates
+        self._reading = Reading(
+            self._generations, self._hooks, entrances.rehearsal, self.happened, self._epoll,
+            lambda own, enter: fork_child(enter, own.error_file, lambda: self._let_go(own)),
+        )  # fmt: skip
         self._channels: dict[int, Channel] = {}  # by serial
         self._by_fd: dict[int, int] = {}  # descriptor of a channel -> serial
         self._by_pid: dict[int, int] = {}  # pid -> serial
         self._rows: dict[int, Row] = {}  # by serial
         self._record = Record(self._scoreboard, time.monotonic())
         self._watch = CallWatch()
+        succession.before_launch = self._hooks.launches
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
         self._gauge = Gauge()
@@ -99,6 +98,7 @@ class Shell:
             self._signals.listen(meant(SIGNALS))
             unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
+            self._hooks.begin(lambda: self._perform(story.StopListening()))
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
                 lambda: self._generations.current,
@@ -115,6 +115,7 @@ class Shell:
                 or self._presence.holds(time.monotonic())
             ):
                 self._wait()
+            self._hooks.end()
         finally:
             if self._pid_file is not None:
                 self._pid_file.release()
@@ -140,6 +141,7 @@ class Shell:
             self._watch.next_look,
             self._gauge.next_look,
             self._succession.due,
+            self._reading.due,
             self._life_signs.due,
             self._presence.due,
             _NEVER if deadline is None else deadline,
@@ -161,6 +163,7 @@ class Shell:
             if fd in self._by_fd:
                 self._converse(self._by_fd[fd])
         self._succession.look()
+        self._reading.look(woke)
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
@@ -175,8 +178,9 @@ class Shell:
         self._feed(story.Tick())
         self._write_record()
         self._presence.look(woke)
+        self._hooks.count(self._supervisor.wanted)
         for lines in self._life_signs.look(self._supervisor, woke):
-            self._notifier.notify(*lines)
+            self._succession.notifier.notify(*lines)
 
     def _write_record(self, ended: Row | None = None) -> None:
         current = self._generations.current
@@ -209,20 +213,15 @@ class Shell:
             return
         self._await(channel)
         for message, text in messages:
-            if message is Message.READY:
-                self._feed(story.Ready(serial))
-                self._weigh(serial)
+            if message is Message.BUSY:
+                self._gauge.busy(serial, time.monotonic())
             elif message is Message.FAILED:
                 self._succession.failure = text
-                self._feed(story.BootFailed(serial, text))
-            elif message is Message.DUE:
-                self._feed(story.Due(serial, int(text)))
-            elif message is Message.STUCK:
-                self._feed(story.Stuck(serial, text))
-            elif message is Message.BUSY:
-                self._gauge.busy(serial, time.monotonic())
-            elif message is Message.LEAVING:
-                self._feed(story.Leaving(serial))
+            event = event_of(message, serial, text)
+            if event is not None:
+                self._feed(event)
+            if message is Message.READY:
+                self._weigh(serial)
 
     def _tell(self, serial: int, message: Message) -> None:
         channel = self._channels.get(serial)
@@ -263,6 +262,7 @@ class Shell:
     def born(self, serial: int, pid: int) -> None:
         """The worker is a child of this process."""
         self._by_pid[pid] = serial
+        self._hooks.born(self._supervisor.roster.workers[serial], pid)
         self._events.append(story.Forked(serial, pid))
 
     def gone(self, serial: int, status: int) -> None:
@@ -286,6 +286,7 @@ class Shell:
         self._write_record(ended=row)
         row.take(0)
         request = " and ".join(call.request for call in calls) or None
+        self._hooks.gone(serial)
         self._feed(story.Exited(serial, code, describe_status(status), request))
 
     def happened(self, event: Event) -> None:
@@ -323,29 +324,28 @@ class Shell:
                 else:
                     self._templates.kill(serial, number)
             case story.LoadSettings(generation=number):
-                self._events.append(self._generations.load(number))
+                self._reading.begin(number)
             case story.Commit(generation=number):
                 self._generations.take_up(number)
                 self._record.reloads += 1
+                self._hooks.in_force()
                 self._set_up_looks()
                 self._release(number - 1)
                 self._lookout.follow(self._generations.current, self, self._let_go)
             case story.Discard(generation=number):
                 self._record.refused += 1
                 self._release(number)
+                self._hooks.in_force()
             case story.StopListening():
                 self._lookout.end()
                 self._templates.end()
-                for listener in self._generations.listeners:
-                    listener.turn_away()
-                    listener.unlink()
-                    listener.close()
+                self._generations.stop_listening()
             case story.ReopenLogs():
                 self._templates.reopen()
                 self._presence.attendance.reopen_logs()
                 self._generations.reopen_logs()
             case story.Notify(lines=lines):
-                self._notifier.notify(*lines)
+                self._succession.notifier.notify(*lines)
             case story.Announce(text=text, workers=count):
                 self._generations.announce(text, count)
             case story.Log(level=level, text=text):
@@ -359,6 +359,7 @@ class Shell:
         row = self._scoreboard.row(action.row)
         generation = self._generations.get(action.generation)
         row.take(generation.settings.threads)
+        self._hooks.count(self._supervisor.wanted)
         try:
             channel = self._spawner.spawn(action, generation, lambda: self._let_go(generation))
         except OSError as error:
@@ -383,6 +384,7 @@ class Shell:
         self._templates.let_go()
         self._lookout.let_go()
         self._presence.attendance.let_go()
+        self._reading.let_go()
         if self._pid_file is not None:
             self._pid_file.close()
 
@@ -392,8 +394,6 @@ class Shell:
 
     def _set_up_looks(self) -> None:
         settings = self._generations.current.settings
+        least, most = settings.workers
         self._watch.settings_changed()
-        self._gauge.set_up(
-            weighs=settings.max_rss is not None,
-            counts=settings.workers.least < settings.workers.most,
-        )
+        self._gauge.set_up(weighs=settings.max_rss is not None, counts=least < most)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from forkserve.errors import EXIT_SOFTWARE, traceback_of
+from forkserve.hooks.views import Newborn, Server
 from forkserve.master import story
 from forkserve.master.generation import Generation
+from forkserve.master.hooks import MasterHooks
 from forkserve.master.template import Office, Template, Templates
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Row, Scoreboard
@@ -27,6 +29,7 @@ class Seat:
     row: Row
     channel: Channel
     master: int  # pid
+    newborn: Newborn | None  # None if a template process has forked it, which knows more of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class TemplateSeat:
     scoreboard: Scoreboard
     channel: Channel
     master: int  # pid
+    server: Server  # as the hooks know it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +55,22 @@ class StatusSeat:
 
 
 class Entrances(NamedTuple):
-    """What the three kinds of children run. Each returns its exit status."""
+    """What the three kinds of children run. Each returns its exit status. ``rehearsal`` returns
+    what a fourth kind runs before the settings are read anew, or None if that runs no code."""
 
     worker: Callable[[Seat], int]
     template: Callable[[TemplateSeat], int]
     status: Callable[[StatusSeat], int]
+    rehearsal: Callable[[], Callable[[], object] | None] = lambda: None
 
 
 class Spawner:
     """Makes workers, each from its generation: by a fork, or with `preload` by its template."""
 
-    def __init__(self, entrances: Entrances, scoreboard: Scoreboard, office: Office) -> None:
+    def __init__(
+        self, entrances: Entrances, scoreboard: Scoreboard, office: Office, hooks: MasterHooks
+    ) -> None:
+        self._hooks = hooks
         self._entrances = entrances
         self._scoreboard = scoreboard
         self._office = office
@@ -83,8 +92,9 @@ class Spawner:
             return self.templates.order(template, action)
         seat = (generation, action.slot, self._scoreboard.row(action.row))
         master = os.getpid()
+        newborn = self._hooks.newborn(action.serial, action.slot, generation)
         pid, channel = fork_child(
-            lambda theirs: self._entrances.worker(Seat(*seat, theirs, master)),
+            lambda theirs: self._entrances.worker(Seat(*seat, theirs, master, newborn)),
             generation.error_file,
             let_go,
         )
@@ -105,9 +115,10 @@ class Spawner:
     def _fork_template(self, generation: Generation, let_go: Callable[[], None]) -> Template:
         adopt_orphans()
         master = os.getpid()
+        server = self._hooks.server
         pid, channel = fork_child(
             lambda theirs: self._entrances.template(
-                TemplateSeat(generation, self._scoreboard, theirs, master)
+                TemplateSeat(generation, self._scoreboard, theirs, master, server)
             ),
             generation.error_file,
             let_go,

@@ -41,7 +41,7 @@ class Succession:
     ``inherited``  the sockets from the service manager, which take the place of `bind`
     ``watchdog``   WATCHDOG_USEC, "" if there is none
     ``queue``      both ends of the hand-off queue, to hand on
-    ``failure``    why a worker could not boot
+    ``failure``    why a worker could not boot; ``before_launch`` a hook, before an upgrade begins
     """
 
     def __init__(self, command: Command) -> None:
@@ -53,6 +53,7 @@ class Succession:
         self.listeners: list[Listener] = []
         self.queue: tuple[int, int] | None = None
         self.failure = ""
+        self.before_launch: Callable[[], None] = lambda: None
         self._upgrade = Upgrade()
         self._bequest: Bequest | None = None
         self._before: Channel | None = None  # to the master before this one
@@ -250,6 +251,7 @@ class Succession:
 
     def _launch(self) -> None:
         """Fork, and become the successor there."""
+        self.before_launch()
         ours, theirs = Channel.pair()
         master = os.getpid()
         bequest = Bequest(

@@ -7,6 +7,7 @@ the count is written when it takes lines again.
 """
 
 import contextlib
+import fcntl
 import io
 import logging
 import os
@@ -132,6 +133,11 @@ class LogFile:
 
     def fileno(self) -> int:
         return self._fd
+
+    def step_aside(self) -> None:
+        """Go on with a descriptor of its own, if it uses that of a standard stream."""
+        if 0 <= self._fd <= 2:
+            self._fd = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
     def write(self, line: bytes, severity: int = INFO) -> None:
         """Append one line, or several that belong together. Never raises, nor blocks on a pipe."""

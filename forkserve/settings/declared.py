@@ -12,11 +12,11 @@ from typing import Any
 from forkserve.settings import kinds
 from forkserve.settings.declaration import Declaration
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.development import DevelopmentSettings
+from forkserve.settings.hooks import HookSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(DevelopmentSettings):
+class Settings(HookSettings):
     """The value of every setting. Times are in seconds, sizes in octets, None is "no limit"."""
 
     # fmt: off

@@ -10,6 +10,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from forkserve.errors import SettingsError
@@ -18,6 +19,7 @@ from forkserve.net.peers import NOBODY
 from forkserve.settings import development
 from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import Kind
+from forkserve.settings.python_file import is_python, read_python
 from forkserve.settings.status import conflicts_of_status
 
 PREFIX = "FORKSERVE_"
@@ -72,6 +74,7 @@ class Loaded:
 
     settings: Settings
     origins: Mapping[str, str]
+    notes: tuple[str, ...] = ()  # what was accepted, and does nothing
 
 
 def load_settings(
@@ -80,17 +83,20 @@ def load_settings(
     command_line: Mapping[str, tuple[Any, str]],
     checks: Mapping[str, Callable[[Any], object]],
     known_problems: Sequence[str] = (),
+    defaults: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
 ) -> Loaded:
     """Read every source and combine them.
 
     ``command_line`` maps names to (text or list of texts, option as written); ``checks`` has, for
     some settings, a function of a higher layer that raises ValueError for a value it cannot use;
-    ``known_problems`` are those of the command line. Raises SettingsError with all problems.
+    ``known_problems`` are those of the command line, ``defaults`` are read before all else.
+    Raises SettingsError with all problems.
     """
     problems = list(known_problems)
-    from_file = _from_file(file, problems)
+    notes: list[str] = []
+    from_file = _from_file(file, problems, notes)
     sources = [
-        _defaults_of_others(environ),
+        {**_defaults_of_others(environ), **defaults},
         from_file or {},
         _from_environ(environ, problems),
         dict(command_line),
@@ -113,13 +119,16 @@ def load_settings(
             "no application is named: give MODULE:CALLABLE, or `app` in the configuration file "
             "(forkserve init writes one)"
         )
+    if origins["limit_request_head"] == "default":  # as much as the other limits need
+        lines = (values["limit_request_line"], values["limit_request_field_size"])
+        values["limit_request_head"] = max(values["limit_request_head"], *lines)
     settings = Settings(**values, origins=origins)
     for name, (value, origin) in development.adapt(settings, origins).items():
         settings, origins[name] = replace(settings, **{name: value}), origin
     problems.extend(_conflicts(settings, origins, os.geteuid()))
     if problems:
         raise SettingsError(problems)
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, tuple(notes))
 
 
 def _read(kind: Kind, raw: Any) -> Any:
@@ -147,10 +156,17 @@ def _defaults_of_others(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]
     return {"bind": (f":{port}", "PORT")} if port else {}
 
 
-def _from_file(path: str | None, problems: list[str]) -> dict[str, tuple[Any, str]] | None:
+def _from_file(
+    path: str | None, problems: list[str], notes: list[str]
+) -> dict[str, tuple[Any, str]] | None:
     """None if the file cannot be read at all; then nothing is known to be missing from it."""
     if path is None:
         return {}
+    if is_python(path):
+        translated = read_python(path)
+        problems += translated.problems
+        notes += translated.notes
+        return translated.values if translated.values or not translated.problems else None
     import tomllib  # only who has a configuration file waits for it
 
     try:

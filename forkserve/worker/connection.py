@@ -23,7 +23,7 @@ from forkserve.worker.lead import Lost, overdue
 from forkserve.worker.service import OVER, REVOKED
 from forkserve.worker.state import FRESH, ROWS, State
 from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed
-from forkserve.wsgi.call import ABORTED, FINISHED, NEW, STARTED, run_app
+from forkserve.wsgi.call import ABORTED, FINISHED, NEW, STARTED
 from forkserve.wsgi.environ import apply_forwarded, request_environ
 from forkserve.wsgi.input import ClientDisconnected
 
@@ -217,6 +217,7 @@ class Connection(Intake):
             exchange.request_id = environ["forkserve.request_id"] = environ[FIELD] = request_id
         if service.access_log is not None:
             exchange.environ = environ
+        run = service.run  # looked up as an attribute: as a method it is slower
         lead = service.lead
         lock = lead.lock
         self.cell = cell = lead.cell
@@ -225,7 +226,7 @@ class Connection(Intake):
         cell.begin(service.timeout, now, head.line, client)
         lock.release()
         try:
-            run_app(service.app, environ, exchange)
+            run(service.app, environ, exchange)
         except BaseException as error:
             if service.forked:
                 raise

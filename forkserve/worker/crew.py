@@ -237,6 +237,7 @@ class Crew:
             request, cell.limit, _stack_of(ident), extra={"request_id": request_id},
         )  # fmt: skip
         self._announce(Message.STUCK, request)
+        self._service.aborts()
 
 
 def _stack_of(ident: int) -> str:

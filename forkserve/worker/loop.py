@@ -87,7 +87,7 @@ class Loop:
         """Take orders from the master, and from who sends signals to this process."""
         self._announce = channel.send
         self._service.tell = lambda: channel.send(Message.BUSY)
-        Orders(self, channel, signals, reopen_logs)
+        Orders(self, channel, signals, reopen_logs, self._service.told_to_quit)
 
     def begin(self) -> None:
         """Take in connections from now on. Raises OSError."""

@@ -21,7 +21,9 @@ from forkserve import __version__
 from forkserve.apploader import load_application
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line, traceback_of, why_not
+from forkserve.hooks.views import Newborn
 from forkserve.net.listeners import Listener
+from forkserve.ops.capture import capture_output
 from forkserve.ops.log_config import Targets
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Row
@@ -39,6 +41,7 @@ from forkserve.worker.crew import Crew
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.hooks import WorkerHooks
 from forkserve.worker.lead import Lead
 from forkserve.worker.logs import LogFiles, configure_logging, first_log, worker_logs
 from forkserve.worker.loop import Loop
@@ -68,6 +71,7 @@ class Preloaded(NamedTuple):
     settings: Settings  # as ``prepare_process`` returned them
     app: Callable[..., Any]
     targets: Targets | None  # of `log_config`
+    newborn: Newborn | None = None  # as the template process sees this worker
 
 
 class Trim(NamedTuple):
@@ -110,24 +114,23 @@ def run_worker(
     queue: HandoffQueue | None,
     master: int,
     board: Board | None = None,
+    newborn: Newborn | None = None,
     preloaded: Preloaded | None = None,
     trim: Trim = _PLAIN,
 ) -> int:
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
-    lead_a_session()
-    signals = SignalQueue()
-    signals.listen(SIGNALS)
-    unblock_all()
+    signals = _hear_signals()
     log = _introduce(settings, trim, files, f"worker {slot} gen {generation}")
+    hooks = WorkerHooks(settings, log, newborn, slot)
     for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
     default_in_children(SIGNALS)
     try:
+        _capture(settings, files)
+        hooks.post_fork()
         connections, file_room = _share_descriptors(settings, log, warn=slot == 0)
-        settings = prepare_process(settings) if preloaded is None else preloaded.settings
-        die_with(master)  # after the change of user, at which the kernel forgets it
-        dump_stacks_to(files.error)  # also for the master's SIGABRT, when a call is stuck
-        app, targets = preloaded[1:] if preloaded else load(
+        settings = _ready(settings, preloaded, master, files, hooks)
+        app, targets = preloaded[1:3] if preloaded else load(
             settings, log, log_config, generation, board, slot == 0
         )  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
@@ -143,13 +146,14 @@ def run_worker(
             connect=connector(settings, tls), queue=queue, row=row,
         )  # fmt: skip
         os.register_at_fork(after_in_child=loop.let_go)
-        loop.listen_to(channel, signals, lambda: reopen(log, *files))
-        crew = Crew(service, loop, cells, channel.send, _run_exit_functions)
+        hooks.post_worker_init(service)
+        loop.listen_to(channel, signals, partial(_reopen, settings, log, files))
+        crew = Crew(service, loop, cells, channel.send, partial(_leave, hooks))
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
+        hooks.worker_exit()
         return give_up(channel, settings, error)
-    gc.collect()
-    gc.freeze()  # what exists now stays: nobody need look at it again, or write to its shared pages
+    _freeze()
     row.set_serving(True)
     channel.send(Message.READY)
     crew.serve()
@@ -186,6 +190,35 @@ def load(
     from forkserve.develop.application import load_for_development  # only for who develops
 
     return load_for_development(settings, generation, board, log, speaks=speaks), targets
+
+
+def _freeze() -> None:
+    """What exists now stays: nobody need look at it again, or write to its shared pages."""
+    gc.collect()
+    gc.freeze()
+
+
+def _hear_signals() -> SignalQueue:
+    lead_a_session()
+    signals = SignalQueue()
+    signals.listen(SIGNALS)
+    unblock_all()
+    return signals
+
+
+def _ready(
+    settings: Settings,
+    preloaded: Preloaded | None,
+    master: int,
+    files: LogFiles,
+    hooks: WorkerHooks,
+) -> Settings:
+    """Make this process the application's. Raises ForkserveError."""
+    settings = prepare_process(settings) if preloaded is None else preloaded.settings
+    die_with(master)  # after the change of user, at which the kernel forgets it
+    dump_stacks_to(files.error)  # also for the master's SIGABRT, when a call is stuck
+    hooks.prepare(settings)
+    return settings
 
 
 def give_up(channel: Channel, settings: Settings, error: Exception) -> int:
@@ -300,6 +333,21 @@ def _environ(
     )
     environ["forkserve.deadline"] = service.set_deadline
     return environ
+
+
+def _capture(settings: Settings, files: LogFiles) -> None:
+    if settings.capture_output:
+        capture_output(*files)
+
+
+def _reopen(settings: Settings, log: logging.Logger, files: LogFiles) -> None:
+    reopen(log, *files)
+    _capture(settings, files)
+
+
+def _leave(hooks: WorkerHooks) -> None:
+    hooks.worker_exit()
+    _run_exit_functions()
 
 
 def _run_exit_functions() -> None:

@@ -16,9 +16,15 @@ class Orders:
     whole."""
 
     def __init__(
-        self, loop: "Loop", channel: Channel, signals: SignalQueue, reopen_logs: Callable[[], None]
+        self,
+        loop: "Loop",
+        channel: Channel,
+        signals: SignalQueue,
+        reopen_logs: Callable[[], None],
+        told_to_quit: Callable[[], None],
     ) -> None:
         self._loop = loop
+        self._told_to_quit = told_to_quit
         self._channel = channel
         self._signals = signals
         self._reopen_logs = reopen_logs
@@ -37,7 +43,7 @@ class Orders:
             elif message is Message.STOP:
                 self._loop.stop()
             elif message is Message.QUIT:
-                self._loop.quitting = True
+                self._quit()
             elif message is Message.LOOK:
                 self._loop.admission.look()
             elif message is Message.REOPEN:
@@ -50,6 +56,11 @@ class Orders:
                 self._channel.send(Message.LEAVING)
                 self._loop.stop()
             elif number in (signal.SIGINT, signal.SIGQUIT):
-                self._loop.quitting = True
+                self._quit()
             elif number == signal.SIGUSR1:
                 self._reopen_logs()
+
+    def _quit(self) -> None:
+        if not self._loop.quitting:
+            self._loop.quitting = True
+            self._told_to_quit()

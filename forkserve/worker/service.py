@@ -23,7 +23,7 @@ from forkserve.proc import wall
 from forkserve.settings import Settings
 from forkserve.worker.identity import RequestIds
 from forkserve.worker.lead import Lead
-from forkserve.wsgi.call import Application
+from forkserve.wsgi.call import Application, run_app
 from forkserve.wsgi.chunked import NO_CHUNKS, ChunkReader
 from forkserve.wsgi.file_wrapper import FileWrapper
 
@@ -71,6 +71,8 @@ class Service:
     ``report_stuck``  says which call has passed its deadline, and its request's id
     ``tell_at``     when the next request is told to the master; never, if it does not ask
     ``tell``        does that
+    ``run``         calls the application: ``run_app``, or with hooks around it
+    ``told_to_quit``, ``aborts``  hooks
     """
 
     def __init__(
@@ -102,6 +104,9 @@ class Service:
         self.lag = 0.0
         self.tell: Callable[[], None] | None = None
         self.report_stuck: Callable[[Cell, str, str], None] = _silent
+        self.run: Callable[..., None] = run_app
+        self.told_to_quit: Callable[[], None] = _nothing
+        self.aborts: Callable[[], None] = _nothing
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
         self._read_forwarded = forwarded_reader(self._trusts)
@@ -274,3 +279,7 @@ class Service:
 
 def _silent(cell: Cell, request: str, request_id: str) -> None:
     """There is no crew that could say more than the client is told."""
+
+
+def _nothing() -> None:
+    """There is no hook."""

@@ -17,8 +17,12 @@ from typing import Any
 
 from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK
+from forkserve.hooks.calling import call, looked_up
+from forkserve.hooks.loggers import lend
+from forkserve.hooks.views import Newborn, Server, Worker
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
+from forkserve.ops.capture import capture_output
 from forkserve.ops.logs import LogFile
 from forkserve.proc.channel import LARGEST, Channel, Message, unpack
 from forkserve.proc.crash import dump_stacks_to
@@ -59,6 +63,7 @@ def run_template(
     log_config: Mapping[str, Any] | None,
     master: int,
     board: Board | None,
+    server: Server,
     enter_worker: EnterWorker,
 ) -> int:
     """Be a template process. Called in a forked child, with all signals blocked.
@@ -77,7 +82,11 @@ def run_template(
     os.register_at_fork(after_in_child=template.let_go)
     default_in_children(SIGNALS)
     try:
-        settings = prepare_process(settings)
+        if settings.log_config is None:
+            lend(log)
+        if settings.capture_output:
+            capture_output(*files)
+        settings = looked_up(prepare_process(settings), ("pre_fork",))
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(files.error)
         audit = Audit()
@@ -91,7 +100,9 @@ def run_template(
     gc.collect()
     gc.freeze()
     channel.send(Message.READY)
-    return template.serve(Preloaded(settings, app, targets), enter_worker)
+    server.log, server.pid = log, master
+    server.WORKERS = {}  # of this process
+    return template.serve(Preloaded(settings, app, targets), enter_worker, server, generation)
 
 
 class _Template:
@@ -120,7 +131,9 @@ class _Template:
             for close in self._for_workers:
                 close()
 
-    def serve(self, preloaded: Preloaded, enter_worker: EnterWorker) -> int:
+    def serve(
+        self, preloaded: Preloaded, enter_worker: EnterWorker, server: Server, generation: int
+    ) -> int:
         """Fork until told to end, or until the master is gone. Returns as ``run_template`` does."""
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
@@ -144,12 +157,16 @@ class _Template:
             elif message is Message.FORK and fd is not None:
                 slot, row = map(int, text.split())
                 end = Channel.of(fd)
+                server.forget_the_dead()
+                newborn = Newborn(server, Worker(server, slot, generation, preloaded.settings))
+                call(preloaded.settings.pre_fork, self._log, "pre_fork", *newborn)
                 with blocked():
-                    if self._bear():
-                        return enter_worker(slot, row, end, preloaded)
+                    if self._bear(newborn):
+                        own = preloaded._replace(newborn=newborn)
+                        return enter_worker(slot, row, end, own)
                 end.close()
 
-    def _bear(self) -> bool:
+    def _bear(self, known_as: Newborn) -> bool:
         """Fork a worker, and tell the master. True in the worker."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the application may have put anything there
@@ -167,6 +184,8 @@ class _Template:
             return True
         # The master has to know it before it can end.
         self._channel.send(Message.FORKED, str(newborn.pid))
+        known_as.worker.pid = newborn.pid
+        known_as.server.WORKERS[newborn.pid] = known_as.worker
         newborn.release()
         return False
 

@@ -1,0 +1,73 @@
+"""How the command reads the settings: at the start, and at each HUP, from the same sources.
+
+What runs code of the operator's (Gunicorn's configuration file, the modules of hooks) is rehearsed
+in a child first; then the master runs it itself, because its functions are called there.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from forkserve.gunicorn_line import Line
+from forkserve.hooks.calling import any_of, looked_up
+from forkserve.rehearsal import rehearse
+from forkserve.settings import Loaded, Settings, declarations, load_settings
+from forkserve.settings.hooks import MASTER_HOOKS, WORKER_HOOKS
+from forkserve.settings.python_file import is_python
+
+_ALL = MASTER_HOOKS + WORKER_HOOKS
+
+
+class Sources:
+    """The command line and the environment of the start, and the file as it is at the time."""
+
+    def __init__(
+        self,
+        line: Line,
+        environ: Mapping[str, str],
+        checks: Mapping[str, Callable[[Any], object]],
+    ) -> None:
+        self._line = line
+        self._environ = environ
+        self._checks = checks
+
+    def load_first(self) -> Loaded:
+        """For the start: waits for the rehearsal, if there is one. Raises ForkserveError."""
+        run = self.rehearsal()
+        if run is not None:
+            rehearse(run, self._line.config or "what the hooks name", self._boot_timeout())
+        loaded = self._load()
+        return replace(loaded, settings=looked_up(loaded.settings, MASTER_HOOKS))
+
+    def rehearsal(self) -> Callable[[], object] | None:
+        """What a child is to run before the settings are read; None if reading runs no code."""
+        if self._line.config is not None and is_python(self._line.config):
+            return self._try
+        try:
+            return self._try if any_of(self._load().settings, _ALL) else None
+        except Exception:  # noqa: BLE001 - whatever it is, who reads them tells it
+            return None
+
+    def read(self) -> Settings:
+        """For a reload, behind its rehearsal. Raises ForkserveError."""
+        return looked_up(self._load().settings, MASTER_HOOKS, anew=True)
+
+    def _try(self) -> None:
+        looked_up(self._load().settings, _ALL, anew=True)
+
+    def _load(self) -> Loaded:
+        line = self._line
+        return load_settings(
+            line.config, self._environ, line.values, self._checks, line.problems, line.defaults
+        )
+
+    def _boot_timeout(self) -> float:
+        """As far as it is known before the file is read."""
+        declaration, default = declarations()["boot_timeout"]
+        written = self._environ.get("FORKSERVE_BOOT_TIMEOUT", default)
+        seconds = float(default)
+        with contextlib.suppress(ValueError):  # who reads it tells it
+            raw = self._line.values.get("boot_timeout", (written, ""))[0]
+            seconds = declaration.kind.read(raw)
+        return seconds

@@ -1,0 +1,109 @@
+"""Gunicorn's configuration file: Python that is run, and whose variables are settings.
+
+Only names of Gunicorn's settings count, all others are the file's own. It is the operator's code
+and can do anything, so it is run in a child first (``forkserve.rehearsal``).
+"""
+
+import importlib
+import os
+import stat
+import sys
+from types import ModuleType
+from typing import Any
+
+from forkserve.errors import in_a_line, traceback_of
+from forkserve.settings.declared import declarations
+from forkserve.settings.gunicorn import ENTRIES
+from forkserve.settings.hooks import HOOK, Hook
+from forkserve.settings.translation import Translated, translate
+
+_MODULE = "__config__"  # as it is called there
+_OWN = (__name__, "importlib", "forkserve.")
+
+
+def is_python(path: str) -> bool:
+    """Whether ``path``, of -c, names Python and not TOML."""
+    return path.endswith(".py") or path.startswith(("python:", "file:"))
+
+
+def read_python(path: str) -> Translated:
+    """Run it, and translate its variables. What is wrong is in ``problems``."""
+    result = Translated()
+    before = set(sys.modules)
+    try:
+        module = _run(path)
+    except OSError as error:
+        result.problems.append(f"{path}: the configuration file cannot be read: {error.strerror}")
+        return result
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
+        trace = traceback_of(error, _OWN)
+        result.problems.append(f"{path}: it was run, and raised {in_a_line(error)}\n{trace}")
+        return result
+    label = os.path.basename(path.partition(":")[2] if ":" in path else path)
+    given = {
+        name: (_named(name, value, label), f"{path}, {name}")
+        for name, value in vars(module).items()
+        if name in ENTRIES
+    }
+    result = translate(given)
+    own = sorted(name for name in set(sys.modules) - before if _is_near(name))
+    if own:
+        result.notes.append(
+            f"{path} imports {', '.join(own)}: workers have what it imports as it was at the "
+            "start, and a HUP does not read it again. Import it inside of the hooks that need it"
+        )
+    for name in [*result.values]:
+        if result.values[name][1].endswith(", max_requests_jitter") and _is_unused(result):
+            raw, origin = result.values.pop(name)
+            if str(raw) != "0":
+                result.notes.append(f"{origin} does nothing without max_requests")
+    return result
+
+
+def _is_near(name: str) -> bool:
+    """The module is of the directory that the server is started in, as the application's are."""
+    file = getattr(sys.modules[name], "__file__", None) or ""
+    if name.startswith("__"):  # this file, and what multiprocessing calls the main module
+        return False
+    return file.startswith(os.path.join(os.getcwd(), "")) and "site-packages" not in file
+
+
+def _is_unused(result: Translated) -> bool:
+    return bool(result.values.get("max_requests", ("none", ""))[0] == "none")
+
+
+def _named(name: str, value: Any, label: str) -> Any:
+    """A function with the name of the file that it is of."""
+    own = name in declarations() and declarations()[name][0].kind is HOOK
+    return Hook(f"{label}:{name}", value) if own and callable(value) else value
+
+
+def _run(path: str) -> ModuleType:
+    """Run it anew, and return its module. What it imports is looked for in the working directory,
+    too. Raises OSError, and whatever it raises."""
+    directory = os.getcwd()
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    importlib.invalidate_caches()
+    if path.startswith("python:"):
+        name = path.removeprefix("python:")
+        sys.modules.pop(name, None)
+        return importlib.import_module(name)
+    path = os.path.abspath(path.removeprefix("file:"))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(0, "it is not a regular file, so a reload could not read it again")
+    with open(path, "rb") as file:
+        text = file.read()
+    # As its source each time: the compiled form is looked up by a time that two versions can share.
+    code = compile(text, path, "exec", dont_inherit=True)
+    module = ModuleType(_MODULE)
+    module.__file__ = path
+    before = sys.modules.get(_MODULE)
+    sys.modules[_MODULE] = module
+    try:
+        exec(code, vars(module))
+    except BaseException:
+        if before is not None:
+            sys.modules[_MODULE] = before
+        raise
+    return module
