@@ -12,7 +12,7 @@ ROOT = Path(forkserve.__file__).parent
 # From the top; a module may import from rows below its own, and from its own package.
 ROWS = [
     ["__main__"],
-    ["cli", "demo"],
+    ["cli", "ctl", "demo"],
     ["loading"],
     ["check", "init", "gunicorn_line"],
     ["worker", "master"],

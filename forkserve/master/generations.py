@@ -26,7 +26,8 @@ from forkserve.settings import Settings
 
 
 class Generations:
-    """``log``: the master's, once the first one is open."""
+    """``log``: the master's, once the first one is open. ``not_reopened``: the logs that the last
+    USR1 could not open, with the reasons."""
 
     log: logging.Logger
 
@@ -38,6 +39,7 @@ class Generations:
     ) -> None:
         """``read_settings`` reads them anew for a reload, and raises ForkserveError."""
         self._first_settings = settings
+        self.not_reopened: list[str] = []
         self._read_settings = read_settings
         self._inherited = inherited
         self._all: dict[int, Generation] = {}
@@ -103,6 +105,9 @@ class Generations:
             self.log.warning("%s", settings.explained(warning))
         if settings.pid != self._first_settings.pid:
             self.log.warning("a new %s is used only after a restart", settings.named("pid"))
+        if settings.control_socket != self._first_settings.control_socket:
+            name = settings.named("control_socket")
+            self.log.warning("a new %s is used only after a restart, or an upgrade", name)
 
     def release(self, number: int) -> None:
         """Close what no other uses. Nothing is done for one that could not be opened."""
@@ -110,13 +115,6 @@ class Generations:
         if generation is not None:
             for listener in close_unshared(generation, list(self._all.values())):
                 listener.unlink()
-
-    def stop_listening(self) -> None:
-        """Nobody else can connect."""
-        for listener in self.listeners:
-            listener.turn_away()
-            listener.unlink()
-            listener.close()
 
     def let_go(self, own: Generation) -> None:
         """In a child of ``own``: sockets of the others would stay open when those end, and so
@@ -128,6 +126,13 @@ class Generations:
                 if listener not in own.listeners:
                     listener.close()
 
+    def stop_listening(self) -> None:
+        """Let nobody else connect; who has connected is the workers'."""
+        for listener in self.listeners:
+            listener.turn_away()
+            listener.unlink()
+            listener.close()
+
     def close_status(self) -> None:
         """The status process is gone, and nobody comes after it."""
         for generation in self._all.values():
@@ -137,19 +142,19 @@ class Generations:
 
     def reopen_logs(self) -> None:
         """USR1."""
-        failed = False
+        self.not_reopened = []
         for generation in self._all.values():
             for file in (generation.error_file, generation.access_file):
                 if file is not None:
                     try:
                         file.open(*log_owner(generation.settings))
                     except OSError as error:
-                        failed = True
+                        self.not_reopened.append(why_not(file.path, error))
                         self.log.error(
                             "USR1: cannot open %s. What was open stays in use",
-                            why_not(file.path, error),
+                            self.not_reopened[-1],
                         )
-        if not failed:
+        if not self.not_reopened:
             self.log.info("USR1: the log files are open anew")
 
     def announce(self, text: str, count: int) -> None:

@@ -7,7 +7,7 @@ here. Pure, like all of the supervisor.
 import signal
 from dataclasses import dataclass, field
 
-from forkserve.master import story
+from forkserve.master import story, wording
 from forkserve.master.roster import Phase, Roster, Worker
 from forkserve.master.story import Action, Plan
 from forkserve.proc.channel import Message
@@ -21,6 +21,9 @@ class Orders:
 
     plan: Plan
     roster: Roster = field(default_factory=Roster)
+    loads: int = 0  # reloads that have begun
+    settled: int = 0  # of these, the last that has come to its end
+    refusal: str = ""  # why that was refused, if it was
     _actions: list[Action] = field(default_factory=list)
 
     def _retire(self, worker: Worker, message: Message | None, now: float) -> None:
@@ -52,6 +55,23 @@ class Orders:
         if line is not None:
             self._do(line)
 
-    def _settled(self, text: str) -> None:
+    def _overdue(self, worker: Worker | None, event: story.CallOverdue, now: float) -> None:
+        """A call has passed its deadline, and the worker has not ended it."""
+        if worker is None or worker.phase in (Phase.BOOTING, Phase.ABORTING):
+            return
+        self._log("error", wording.overdue(worker, event))
+        worker.phase = Phase.ABORTING
+        self._abort(worker, now)
+
+    def _load(self, generation: int, cause: str, now: float) -> None:
+        """A reload begins."""
+        self.loads += 1
+        text = f"loading generation {generation}"
+        self._log("info", f"{cause}: {text}")
+        self._do(story.Notify(wording.reloading(now, text)))
+        self._do(story.LoadSettings(generation))
+
+    def _settle(self, text: str, refusal: str = "") -> None:
         """A reload has come to its end, one way or the other."""
+        self.settled, self.refusal = self.loads, refusal
         self._do(story.Notify(("READY=1", f"STATUS={text}")))

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 
 from forkserve.master import story
+from forkserve.master.channels import Channels
+from forkserve.master.control import Control
 from forkserve.master.gauge import Gauge
 from forkserve.master.generation import Generation, log_killed, plan_of
 from forkserve.master.generations import Generations
@@ -30,7 +32,7 @@ from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.watch import CallWatch
 from forkserve.ops.logs import LEVELS
-from forkserve.ops.scoreboard import Call, Row, Scoreboard
+from forkserve.ops.scoreboard import Row, Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.crash import widen_signal_stack
 from forkserve.proc.memory import resident_memory
@@ -66,8 +68,7 @@ class Shell:
             self._generations, self._hooks, entrances.rehearsal, self.happened, self._epoll,
             lambda own, enter: fork_child(enter, own.error_file, lambda: self._let_go(own)),
         )  # fmt: skip
-        self._channels: dict[int, Channel] = {}  # by serial
-        self._by_fd: dict[int, int] = {}  # descriptor of a channel -> serial
+        self._channels = Channels(self._epoll)
         self._by_pid: dict[int, int] = {}  # pid -> serial
         self._rows: dict[int, Row] = {}  # by serial
         self._record = Record(self._scoreboard, time.monotonic())
@@ -81,6 +82,11 @@ class Shell:
             lambda own: self._spawner.attend(own, lambda: self._let_go(own)),
             self.await_words, self._perform,
         )  # fmt: skip
+        self._control = Control(
+            self._supervisor, self._generations, succession, self._feed,
+            lambda number: self._presence.take_signal(number, time.monotonic()),
+            self._channels.tell, self._write_record, self._scoreboard,
+        )  # fmt: skip
         self._woke = _NEVER  # when its last wait was over
         self._events: deque[Event] = deque()
         self._pid_file: PidFile | None = None
@@ -92,12 +98,14 @@ class Shell:
             self._pid_file = PidFile(self._succession.pid_path(self._settings.pid))
             self._pid_file.acquire()
         try:
+            self._control.open(self._settings, os.environ)
             self._generations.open_first(self._succession.listeners)
             self._set_up_looks()
             widen_signal_stack()  # of PYTHONFAULTHANDLER and -X dev
             self._signals.listen(meant(SIGNALS))
             unblock_all()  # who started us may have had some blocked
             self._epoll.register(self._signals.fileno(), select.EPOLLIN)
+            self._control.begin(self._epoll)
             self._hooks.begin(lambda: self._perform(story.StopListening()))
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
@@ -119,6 +127,7 @@ class Shell:
         finally:
             if self._pid_file is not None:
                 self._pid_file.release()
+            self._control.close()
         self._generations.close_status()
         if self._exit_status:
             self._succession.fail()
@@ -144,6 +153,7 @@ class Shell:
             self._reading.due,
             self._life_signs.due,
             self._presence.due,
+            self._control.due,
             _NEVER if deadline is None else deadline,
         )
         timeout = max(0.0, due - time.monotonic())
@@ -160,8 +170,9 @@ class Shell:
         self._templates.hear()  # who a worker is, before it says something
         self._lookout.hear(self, heed=self._succession.due == _NEVER)
         for fd, _ in ready:
-            if fd in self._by_fd:
-                self._converse(self._by_fd[fd])
+            serial = self._channels.serial_of(fd)
+            if serial is not None:
+                self._converse(serial)
         self._succession.look()
         self._reading.look(woke)
         for number in self._signals.take():
@@ -175,6 +186,7 @@ class Shell:
                 self._feed(overdue)
         if woke >= self._gauge.next_look:
             self._look(woke)
+        self._control.look(woke)
         self._feed(story.Tick())
         self._write_record()
         self._presence.look(woke)
@@ -203,36 +215,18 @@ class Shell:
 
     def _converse(self, serial: int) -> None:
         """Hear what a worker says, and say what it did not listen to before."""
-        channel = self._channels[serial]
-        channel.flush()
-        messages = channel.receive()
-        if messages is None:
-            # The worker closed its end, so it is leaving; SIGCHLD tells when it has left.
-            self._epoll.unregister(channel.fileno())
-            del self._by_fd[channel.fileno()]
-            return
-        self._await(channel)
-        for message, text in messages:
+        for message, text in self._channels.hear(serial):
             if message is Message.BUSY:
                 self._gauge.busy(serial, time.monotonic())
             elif message is Message.FAILED:
                 self._succession.failure = text
+            elif message is Message.STACKS:
+                self._control.stacks.written(serial)
             event = event_of(message, serial, text)
             if event is not None:
                 self._feed(event)
             if message is Message.READY:
                 self._weigh(serial)
-
-    def _tell(self, serial: int, message: Message) -> None:
-        channel = self._channels.get(serial)
-        if channel is not None and channel.fileno() in self._by_fd:
-            channel.send(message)
-            self._await(channel)
-
-    def _await(self, channel: Channel) -> None:
-        """Wait for words of a worker; and for its ear, if it has not heard all of ours."""
-        events = select.EPOLLIN | (select.EPOLLOUT if channel.unsent else 0)
-        self._epoll.modify(channel.fileno(), events)
 
     def _reap(self) -> None:
         """Collect every child that has ended: workers, and orphans if this is process 1."""
@@ -267,20 +261,18 @@ class Shell:
 
     def gone(self, serial: int, status: int) -> None:
         """The worker has ended, with this wait status."""
-        channel = self._channels[serial]
-        if channel.fileno() in self._by_fd:
-            self._converse(serial)  # its last words come before its end
-        self._by_fd.pop(channel.fileno(), None)
-        del self._channels[serial]
-        channel.close()
+        self._converse(serial)  # its last words come before its end
+        self._channels.remove(serial)
+        self._control.stacks.gone(serial)
         row = self._rows.pop(serial)
         calls = row.calls()
         code = os.waitstatus_to_exitcode(status)
-        for call in calls:
-            self._log_killed(serial, call)
         row.tally().killed(time.monotonic() - call.start for call in calls)
         worker = self._supervisor.roster.get(serial)
         if worker is not None:
+            for call in calls:  # it is here that its line is written (I8)
+                own = self._generations.get(worker.generation)
+                log_killed(own, call, worker, time.monotonic())
             current = self._supervisor.generation
             self._record.ended(worker, code, describe_status(status), current)
         self._write_record(ended=row)
@@ -303,13 +295,6 @@ class Shell:
             text = self._generations.current.settings.explained(text)
         self._generations.log.log(LEVELS[level], "%s", text)
 
-    def _log_killed(self, serial: int, call: Call) -> None:
-        """A worker has ended in ``call``, so it is here that its line is written (I8)."""
-        worker = self._supervisor.roster.get(serial)
-        if worker is not None:
-            own = self._generations.get(worker.generation)
-            log_killed(own, call, worker, time.monotonic())
-
     # ---- actions
 
     def _perform(self, action: Action) -> None:
@@ -317,7 +302,7 @@ class Shell:
             case story.Spawn():
                 self._spawn(action)
             case story.Tell(serial=serial, message=message):
-                self._tell(serial, message)
+                self._channels.tell(serial, message)
             case story.Kill(serial=serial, pid=pid, signal=number):
                 if self._by_pid.get(pid) == serial:  # else it was just collected
                     os.kill(pid, number)
@@ -366,21 +351,20 @@ class Shell:
             reason = f"{error.strerror}. Is a limit of processes, of descriptors or of memory hit?"
             self._events.append(story.ForkFailed(action.serial, reason))
             return
+        self._control.stacks.equip(action.serial, channel)
         self._rows[action.serial] = row
-        self._channels[action.serial] = channel
-        self._by_fd[channel.fileno()] = action.serial
-        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._channels.add(action.serial, channel)
 
     def _let_go(self, own: Generation) -> None:
         """In a forked child of generation ``own``: give up what is the master's alone, and the
         sockets of another generation, or they would stay open when that one ends."""
         reset(SIGNALS)
         self._succession.let_go()
+        self._control.let_go()
         self._generations.let_go(own)
         self._signals.close()
         self._epoll.close()
-        for channel in self._channels.values():
-            channel.close()  # or the other workers would not see the master end
+        self._channels.let_go()
         self._templates.let_go()
         self._lookout.let_go()
         self._presence.attendance.let_go()

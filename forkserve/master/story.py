@@ -67,6 +67,18 @@ class SignalCame(NamedTuple):
     signal: signal.Signals
 
 
+class Scale(NamedTuple):
+    """There are to be so many workers."""
+
+    workers: int
+
+
+class Replace(NamedTuple):
+    """The worker is to be succeeded by a fresh one."""
+
+    serial: int
+
+
 class Forked(NamedTuple):
     """The worker is the process ``pid``; or that one, a template process, is to fork it. Then this
     comes again."""
@@ -181,7 +193,7 @@ class Tick(NamedTuple):
 Event = (
     Started | SignalCame | Forked | ForkFailed | Ready | BootFailed | Due | Leaving | Exited
     | Stuck | Weighed | Looked | Changed | CallOverdue | SettingsLoaded | SettingsRefused
-    | Succeeded | Overslept | Tick
+    | Succeeded | Overslept | Scale | Replace | Tick
 )  # fmt: skip
 
 

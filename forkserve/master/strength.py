@@ -51,7 +51,7 @@ class Strength:
     def follows_load(self) -> bool:
         return self.least < self.most
 
-    # ---- by signal: both bounds and the number move by one, until the next reload
+    # ---- by signal or command: both bounds and the number move as it does, until the next reload
 
     def more(self) -> Log:
         """TTIN."""
@@ -66,6 +66,12 @@ class Strength:
         before = self.wanted
         self.wanted = self.least = self.most = 0
         return Log("info", wording.no_workers(before)) if before else wording.bound("WINCH", 0)
+
+    def to(self, count: int) -> Log:
+        """So many workers, from 1 to MOST_WORKERS, by an operator's word."""
+        by = count - self.wanted
+        least, most = (min(max(bound + by, 1), MOST_WORKERS) for bound in (self.least, self.most))
+        return self._move("scale", count, least, most)
 
     def _numbers(self) -> tuple[int, int, int]:
         return self.wanted, self.least, self.most

@@ -15,11 +15,12 @@ from collections.abc import Callable, MutableMapping, Sequence
 from forkserve.errors import ForkserveError, PidFileError
 from forkserve.master import story, upgrade, wording
 from forkserve.master.generation import Generation
+from forkserve.master.launch import become
 from forkserve.master.roster import Phase
 from forkserve.master.story import Life, Reload
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.upgrade import Bequest, Upgrade
-from forkserve.net.address import FdAddress, parse_address
+from forkserve.net.address import FdAddress, UnixAddress, parse_address
 from forkserve.net.listeners import Listener, adopt_listener
 from forkserve.net.systemd import Notifier
 from forkserve.proc import signals
@@ -41,6 +42,7 @@ class Succession:
     ``inherited``  the sockets from the service manager, which take the place of `bind`
     ``watchdog``   WATCHDOG_USEC, "" if there is none
     ``queue``      both ends of the hand-off queue, to hand on
+    ``control``    the control socket: what was adopted, then what is to be handed on
     ``failure``    why a worker could not boot; ``before_launch`` a hook, before an upgrade begins
     """
 
@@ -52,6 +54,7 @@ class Succession:
         self.inherited: Sequence[FdAddress] = ()
         self.listeners: list[Listener] = []
         self.queue: tuple[int, int] | None = None
+        self.control: Listener | None = None
         self.failure = ""
         self.before_launch: Callable[[], None] = lambda: None
         self._upgrade = Upgrade()
@@ -94,6 +97,9 @@ class Succession:
             adopt_listener(parse_address(address), fd, has_file)
             for fd, address, has_file in bequest.listeners
         ]
+        if bequest.control is not None:
+            fd, path = bequest.control
+            self.control = adopt_listener(UnixAddress(path, 0o600), fd, has_file=True)
 
     def pid_path(self, path: str) -> str:
         """Where to write the pid file that is to be at ``path``."""
@@ -108,6 +114,11 @@ class Succession:
             self._before.send(Message.FAILED, known.splitlines()[0])
 
     # ---- both, while they run
+
+    @property
+    def progress(self) -> Upgrade:
+        """How far the upgrade is: to be read."""
+        return self._upgrade
 
     def begin(
         self,
@@ -253,7 +264,7 @@ class Succession:
         """Fork, and become the successor there."""
         self.before_launch()
         ours, theirs = Channel.pair()
-        master = os.getpid()
+        master, it = os.getpid(), self.control
         bequest = Bequest(
             master=master,
             channel=theirs.fileno(),
@@ -267,6 +278,7 @@ class Succession:
             pid_file="" if self._pid_file is None else self._pid_file.path,
             notify=self.notifier.path,
             watchdog=self.watchdog,
+            control=None if it is None else (it.socket.fileno(), it.name[0]),
         )
         # Blocked until the successor has handlers of its own, through the exec.
         with signals.blocked():
@@ -278,8 +290,8 @@ class Succession:
                 self._tell(upgrade.LaunchFailed(f"It could not be forked: {error.strerror}"))
                 return
             if pid == 0:
-                _become(self._command, {**os.environ, upgrade.VARIABLE: bequest.encode()},
-                        bequest.descriptors(), theirs)  # fmt: skip
+                become(self._command, {**os.environ, upgrade.VARIABLE: bequest.encode()},
+                       bequest.descriptors(), theirs)  # fmt: skip
         theirs.close()
         self._after = ours
         self._epoll.register(ours.fileno(), select.EPOLLIN)
@@ -382,18 +394,3 @@ class Succession:
         self.listeners = []
         self.notifier.muted = False
         self.notifier.notify("STATUS=serving, upgraded", "WATCHDOG=1")
-
-
-def _become(
-    command: Command, environ: dict[str, str], descriptors: list[int], channel: Channel
-) -> None:
-    """In the forked child: run the command. Does not return."""
-    try:
-        for fd in descriptors:
-            os.set_inheritable(fd, True)
-        command.execute(environ)
-    except OSError as error:
-        what = error.filename or command.program
-        channel.send(Message.FAILED, f"{what}: {error.strerror}")
-    finally:
-        os._exit(1)

@@ -45,7 +45,7 @@ class Supervisor(Changes):
     strength: Strength = field(default_factory=Strength)
     wear: Wear = field(default_factory=Wear)
     _exit_status: int = EXIT_OK
-    _last_failure: str = ""
+    last_failure: str = ""  # why the last worker could not boot, until another can
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event, and say what to do. ``now``: monotonic seconds, never going back."""
@@ -88,7 +88,7 @@ class Supervisor(Changes):
             case story.Exited(serial=serial):
                 self._on_exited(self.roster.pop(serial), event, now)
             case story.CallOverdue(serial=serial):
-                self._on_overdue(self.roster.get(serial), event, now)
+                self._overdue(self.roster.get(serial), event, now)
             case story.Changed(what=what):
                 self._on_change(what, now)
             case story.SettingsLoaded(plan=plan):
@@ -98,10 +98,12 @@ class Supervisor(Changes):
             case story.Succeeded(pid=pid):
                 why = f"USR2: process {pid} serves now, and this one ends"
                 self._stop(now, Message.RETIRE, why)
+            case story.Scale(workers=count):
+                self._say(self.strength.to(count))
+            case story.Replace(serial=serial):
+                self.wear.asked(self.roster.get(serial), now)
             case story.Overslept(seconds=seconds):
                 self.roster.forgive(seconds)
-            case story.Tick():
-                pass
         self._keep_deadlines(now)
         self._balance(now)
         return self._actions
@@ -197,7 +199,7 @@ class Supervisor(Changes):
             return
         self.reload = Reload.CANARY
         self._next_plan = plan
-        self._last_failure = ""
+        self.last_failure = ""
         self._spawn(0, self.generation + 1, now, successor=True)
 
     def _commit(self, now: float) -> None:
@@ -221,7 +223,7 @@ class Supervisor(Changes):
         text = wording.refused(self._cause, self.generation, where, reason, self.plan)
         self._do(story.Explain(reason))
         self._log("error", text)
-        self._settled(f"reload refused: {where}{reason.splitlines()[0]}")
+        self._settle(f"reload refused: {where}{reason.splitlines()[0]}", f"{where}{reason}")
 
     # ---- the life of a worker
 
@@ -232,7 +234,7 @@ class Supervisor(Changes):
         worker.phase = Phase.SERVING
         worker.ready_at = now
         worker.deadline = None
-        self._last_failure = ""
+        self.last_failure = ""
         self._log("debug", f"{worker} is ready")
         if worker.generation > self.generation:
             self._commit(now)
@@ -276,8 +278,8 @@ class Supervisor(Changes):
             self._refuse_reload(reason, f"Its first worker ({worker}) could not boot. ")
             return
         pause = self.roster.died(worker, now)
-        known = reason == self._last_failure
-        self._last_failure = reason
+        known = reason == self.last_failure
+        self.last_failure = reason
         if self.life is Life.UP:
             # The same traceback again and again would bury the rest and fill the disk.
             text = reason.splitlines()[0] if known else reason
@@ -296,13 +298,6 @@ class Supervisor(Changes):
             # application.
             self._exit_status = EXIT_FAILED if status == EXIT_FAILED else EXIT_APPLICATION
             self._begin_to_stop(Life.STOPPING)
-
-    def _on_overdue(self, worker: Worker | None, event: story.CallOverdue, now: float) -> None:
-        if worker is None or worker.phase in (Phase.BOOTING, Phase.ABORTING):
-            return
-        self._log("error", wording.overdue(worker, event))
-        worker.phase = Phase.ABORTING
-        self._abort(worker, now)
 
     def _on_looked(self, running: frozenset[int], waiting: int, now: float) -> None:
         if self.life is Life.UP:
@@ -356,15 +351,12 @@ class Supervisor(Changes):
             text = f"{self._cause}: reloaded, generation {self.generation}"
             self._do(story.Explain(""))
             self._do(story.Announce(text, self.wanted))
-            self._settled(f"serving, generation {self.generation}")
+            self._settle(f"serving, generation {self.generation}")
         stuck = self.reload is Reload.ROLLING and not self._succession_is_under_way()
         if self._hup_pending and (self.reload is Reload.NONE or stuck):
             self._hup_pending, self._overtaken_at = False, _NEVER
             self.reload = Reload.LOADING
-            text = f"loading generation {self.generation + 1}"
-            self._log("info", f"{self._cause}: {text}")
-            self._do(story.Notify(wording.reloading(now, text)))
-            self._do(story.LoadSettings(self.generation + 1))
+            self._load(self.generation + 1, self._cause, now)
 
     def _succession_is_under_way(self) -> bool:
         return self.reload in (Reload.LOADING, Reload.CANARY) or any(

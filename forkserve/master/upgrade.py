@@ -14,7 +14,7 @@ import signal
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from forkserve.errors import ForkserveError
 from forkserve.master import story
@@ -52,6 +52,7 @@ class Bequest:
 
     ``listeners``  (descriptor, address, whether it has a file that is to be removed with it)
     ``activated``  descriptors from the service manager, which take the place of `bind`
+    ``control``    the descriptor and the path of the control socket, None if there is none
     ``queue``      the receiving and the sending end of the hand-off queue, None if there is none
     ``pid_file``   "" if there is none
     ``notify``     NOTIFY_SOCKET, as ``watchdog`` is WATCHDOG_USEC; "" if nobody asked
@@ -65,13 +66,15 @@ class Bequest:
     pid_file: str = ""
     notify: str = ""
     watchdog: str = ""
+    control: tuple[int, str] | None = None
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
 
     def descriptors(self) -> list[int]:
         """All that the successor inherits."""
-        return [self.channel, *(fd for fd, _, _ in self.listeners), *(self.queue or ())]
+        control = () if self.control is None else self.control[:1]
+        return [self.channel, *(fd for fd, _, _ in self.listeners), *(self.queue or ()), *control]
 
 
 def take_bequest(environ: MutableMapping[str, str]) -> Bequest | None:
@@ -96,12 +99,17 @@ def take_bequest(environ: MutableMapping[str, str]) -> Bequest | None:
             pid_file=str(members["pid_file"]),
             notify=str(members["notify"]),
             watchdog=str(members["watchdog"]),
+            control=_control_of(members.get("control")),  # an earlier version hands down none
         )
     except (ValueError, KeyError, TypeError, IndexError):
         raise ForkserveError(
             f"{VARIABLE} is not what a forkserve hands to the one that takes its place. It is for "
             "nobody else to set: remove it"
         ) from None
+
+
+def _control_of(member: Any) -> tuple[int, str] | None:
+    return None if member is None else (int(member[0]), str(member[1]))
 
 
 # ---- events, beside story.SignalCame and story.Tick
@@ -192,13 +200,15 @@ class Step(Enum):
 class Upgrade:
     """The state of the upgrade. Used by the master's only thread.
 
-    ``alive``: there is a successor that is to be gone before this process is.
+    ``alive``:   there is a successor that is to be gone before this process is
+    ``refusal``: why the last upgrade that was asked for came to nothing, "" if it has not
     """
 
     def __init__(self) -> None:
         self.step = Step.NONE
         self.deadline: float | None = None
         self.pid = 0
+        self.refusal = ""
         self._reason = ""
         self._was_told = False
 
@@ -223,10 +233,11 @@ class Upgrade:
             case story.SignalCame(signal=number):
                 return self._on_signal(number, now, obstacle, graceful_timeout)
             case Launched(pid=pid):
-                self.step, self.pid = Step.BOOTING, pid
+                self.step, self.pid, self.refusal = Step.BOOTING, pid, ""
                 self.deadline = now + boot_timeout + _HEAD_START
                 return [story.Log("info", STARTED.format(pid))]
             case LaunchFailed(reason=reason):
+                self.refusal = reason
                 return [story.Log("error", refused(reason))]
             case SaidReady() if self.step is Step.BOOTING:
                 self.step, self.deadline = Step.SUCCEEDED, None
@@ -251,6 +262,7 @@ class Upgrade:
             if self.alive:
                 return [story.Log("warning", UNDER_WAY.format(self.pid))]
             if obstacle:
+                self.refusal = obstacle
                 return [story.Log("warning", f"USR2: there is no upgrade now: {obstacle}")]
             return [Launch()]
         if not self.alive:
@@ -285,7 +297,7 @@ class Upgrade:
             f"It ended with {how} before it was ready; its log, or what it wrote to the standard "
             "error stream, says more"
         )
-        self._reason = ""
+        self._reason, self.refusal = "", reason
         return [CleanUp(), story.Log("error", refused(reason, self.pid))]
 
     def _on_deadline(self, now: float, graceful_timeout: float) -> list[Action]:
@@ -293,6 +305,7 @@ class Upgrade:
             self.deadline = None
             return [Send(signal.SIGKILL)]
         self._end("", now + graceful_timeout)
+        self.refusal = TOO_SLOW
         return [story.Log("error", refused(TOO_SLOW, self.pid)), Dismiss()]
 
     def _end(self, reason: str, now: float) -> None:

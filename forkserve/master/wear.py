@@ -10,7 +10,7 @@ What has to be done is the same for all three, and the supervisor's.
 from dataclasses import dataclass, field
 
 from forkserve.master import wording
-from forkserve.master.roster import Worker
+from forkserve.master.roster import Phase, Worker
 from forkserve.master.story import Log, Plan
 
 # Workers that began together end up to a tenth of their lifetime apart. Steps of the golden ratio
@@ -54,6 +54,11 @@ class Wear:
         """A call holds one of the worker's threads for ever."""
         worker.stuck = True
         self._note(worker, now, wording.stuck(request), "timeout")
+
+    def asked(self, worker: Worker | None, now: float) -> None:
+        """An operator wants it to be replaced, if it is still there."""
+        if worker is not None and worker.phase is Phase.SERVING:
+            self._note(worker, now, wording.ASKED, "retired")
 
     def weighed(self, worker: Worker, octets: int, plan: Plan, now: float) -> Log | None:
         """The worker holds ``octets`` of memory. What is to be said about that, if anything."""

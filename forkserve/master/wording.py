@@ -62,6 +62,7 @@ def no_memory_to_grow(count: int, most: int, plan: Plan) -> str:
 
 
 OLD = "it has served for its `max_lifetime`"
+ASKED = "somebody asked for it (forkservectl retire)"
 
 
 def stuck(request: str) -> str:

@@ -29,6 +29,7 @@ class Message(Enum):
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
     QUIT = b"quit"  # leave now
     REOPEN = b"reopen"  # open the log files anew
+    STACKS = b"stacks"  # write your stacks; the first brings the file for them. Answered alike
     LOOK = b"look"  # a worker has died: perhaps it was the one that was woken for a newcomer
     # old master to new, beside STOP and QUIT; the new one says READY, FAILED and QUIT
     YOURS = b"yours"  # the service is yours: the pid file, and to speak for it
@@ -112,6 +113,10 @@ class Channel:
                 octets = self._socket.recv(LARGEST)
             except BlockingIOError:
                 return messages
+            except ConnectionResetError:
+                # The other side has ended without reading all of ours. This is said once, before
+                # its own last words.
+                continue
             except OSError:
                 octets = b""
             if not octets:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkserve.settings.control import ControlSettings
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.development import DevelopmentSettings
 from forkserve.settings.kinds import FLAG, NONE, Kind
 
 
@@ -49,7 +49,7 @@ _ADVICE = 'A function of the Python file of -c, or "module:function".'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HookSettings(DevelopmentSettings):
+class HookSettings(ControlSettings):
     """What ``Settings`` has of it."""
 
     # fmt: off

@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 from forkserve.settings.declaration import Declaration
-from forkserve.settings.declared import declarations
+from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import PREFIX, Loaded
 
@@ -37,6 +37,16 @@ def print_config(loaded: Loaded) -> str:
         value = toml_value(declaration, getattr(loaded.settings, name))
         lines.append(f"{name} = {value}  # {loaded.origins[name]}")
     return "\n".join(lines)
+
+
+def settings_with_origins(settings: Settings) -> dict[str, dict[str, object]]:
+    """The same for programs: each as a person would write it, a list of such texts for a list."""
+    values: dict[str, dict[str, object]] = {}
+    for name, (declaration, _) in declarations().items():
+        value, kind = getattr(settings, name), declaration.kind
+        shown = [kind.show(item) for item in value] if kind.many else kind.show(value)
+        values[name] = {"value": shown, "origin": settings.origins[name]}
+    return values
 
 
 def toml_file() -> str:

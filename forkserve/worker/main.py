@@ -47,6 +47,7 @@ from forkserve.worker.logs import LogFiles, configure_logging, first_log, worker
 from forkserve.worker.loop import Loop
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
+from forkserve.worker.stacks import take_stack_file
 from forkserve.wsgi.call import Application, Environ
 from forkserve.wsgi.chunked import install_uwsgi_module
 from forkserve.wsgi.environ import listener_environ
@@ -129,7 +130,8 @@ def run_worker(
         _capture(settings, files)
         hooks.post_fork()
         connections, file_room = _share_descriptors(settings, log, warn=slot == 0)
-        settings = _ready(settings, preloaded, master, files, hooks)
+        settings = _ready(settings, preloaded, master, hooks)
+        _show_stacks(files.error, None if trim.who else channel)
         app, targets = preloaded[1:3] if preloaded else load(
             settings, log, log_config, generation, board, slot == 0
         )  # fmt: skip
@@ -207,18 +209,20 @@ def _hear_signals() -> SignalQueue:
 
 
 def _ready(
-    settings: Settings,
-    preloaded: Preloaded | None,
-    master: int,
-    files: LogFiles,
-    hooks: WorkerHooks,
+    settings: Settings, preloaded: Preloaded | None, master: int, hooks: WorkerHooks
 ) -> Settings:
     """Make this process the application's. Raises ForkserveError."""
     settings = prepare_process(settings) if preloaded is None else preloaded.settings
     die_with(master)  # after the change of user, at which the kernel forgets it
-    dump_stacks_to(files.error)  # also for the master's SIGABRT, when a call is stuck
     hooks.prepare(settings)
     return settings
+
+
+def _show_stacks(error_file: LogFile, channel: Channel | None) -> None:
+    """Of a crash, and at the master's SIGABRT, when a call is stuck; and to who asks for them by
+    ``channel``, if anybody does."""
+    dump_stacks_to(error_file)
+    take_stack_file(channel)
 
 
 def give_up(channel: Channel, settings: Settings, error: Exception) -> int:

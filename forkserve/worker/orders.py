@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
+from forkserve.proc.stacks import write_stacks
 
 if TYPE_CHECKING:
     from forkserve.worker.loop import Loop
@@ -46,6 +47,9 @@ class Orders:
                 self._quit()
             elif message is Message.LOOK:
                 self._loop.admission.look()
+            elif message is Message.STACKS:
+                write_stacks()
+                self._channel.send(Message.STACKS)
             elif message is Message.REOPEN:
                 self._reopen_logs()
 

@@ -189,7 +189,15 @@ def unix_client(path: Path) -> Client:
 def clean_environ() -> dict[str, str]:
     """Ours, without what would change the server's settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FORKSERVE_")}
-    for name in ("PORT", "WEB_CONCURRENCY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"):
+    for name in (
+        "PORT",
+        "WEB_CONCURRENCY",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "RUNTIME_DIRECTORY",
+        "XDG_RUNTIME_DIR",
+    ):
         kept.pop(name, None)
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
     return kept

@@ -38,6 +38,17 @@ def test_messages_stay_apart_and_keep_their_order() -> None:
     one.close()
 
 
+def test_last_words_are_heard_of_a_worker_that_has_not_listened() -> None:
+    """The kernel says "reset" before them, if the worker ended with something unread."""
+    master, worker = Channel.pair()
+    master.send(Message.RETIRE)
+    worker.send(Message.FAILED, "why")
+    worker.close()
+    assert master.receive() == [(Message.FAILED, "why")]
+    assert master.receive() is None
+    master.close()
+
+
 def hear(channel: Channel) -> list[Message]:
     return [message for message, _ in channel.receive() or []]
 

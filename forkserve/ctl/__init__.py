@@ -1,0 +1,1 @@
+"""The command ``forkservectl``: what operators see of a running server, and tell it."""

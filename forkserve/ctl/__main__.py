@@ -1,0 +1,5 @@
+"""``python -m forkserve.ctl`` is ``forkservectl``."""
+
+from forkserve.ctl.commands import main
+
+main()

@@ -1,0 +1,121 @@
+"""From ``forkservectl`` to the master: finds the control socket, and brings back an answer.
+
+Blocks, for as long as what was asked for takes. Owns no state of the server.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from forkserve.ops.control import beside, usual_places, write_command
+from forkserve.settings.control import AUTO
+from forkserve.settings.kinds import NONE
+
+EXIT_OK = 0
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_NO_SERVER = 3
+
+VARIABLE = "FORKSERVE_CONTROL_SOCKET"
+
+_CONNECT = 10.0  # seconds in which a master that is alive has taken a command
+
+
+class NoServer(Exception):
+    """No master answers. The text says where, and what to do."""
+
+
+class Refused(Exception):
+    """The master did not do it. ``answer``: all that it said."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(answer.get("error", "it did not say why"))
+        self.answer = answer
+
+
+def find_socket(given: str | None, pid_file: str | None, environ: Mapping[str, str]) -> str:
+    """The path of the control socket. Raises NoServer."""
+    if given == NONE:
+        raise NoServer("control_socket is none, so the server has no control socket")
+    if given not in (None, AUTO):
+        return given
+    if pid_file is not None:
+        return beside(pid_file)
+    places = list(usual_places(environ))
+    for path in places:
+        if os.path.exists(path):
+            return path
+    looked = ", ".join(places) or "no directory that it could be in can be written by this user"
+    raise NoServer(
+        f"there is no control socket ({looked}). Name it with --socket PATH, or the server's pid "
+        "file with --pid-file FILE"
+    )
+
+
+class Server:
+    """A server, by the path of its control socket."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def ask(self, command: str, *, to_the_end: bool = False, **members: Any) -> dict[str, Any]:
+        """What the master answers to a command. Raises NoServer, Refused.
+
+        ``to_the_end``: return only when the server has ended.
+        """
+        try:
+            return self._ask(command, to_the_end, members)
+        except Refused as error:
+            if not error.answer.get("again"):  # else an upgrade came in between
+                raise
+            return self._ask(command, to_the_end, members)
+
+    def _ask(self, command: str, to_the_end: bool, members: dict[str, Any]) -> dict[str, Any]:
+        with self._connect() as sock:
+            with contextlib.suppress(OSError):  # turned away: what there is to read says why
+                sock.sendall(write_command(command, **members))
+            sock.settimeout(None)
+            return self._answer(sock, to_the_end)
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(_CONNECT)
+        try:
+            sock.connect(self.path)
+        except OSError as error:
+            sock.close()
+            raise NoServer(_why_not(self.path, error)) from None
+        return sock
+
+    def _answer(self, sock: socket.socket, to_the_end: bool) -> dict[str, Any]:
+        octets = bytearray()
+        while not octets.endswith(b"\n"):
+            try:
+                more = sock.recv(1 << 16)
+            except OSError:
+                more = b""
+            if not more:
+                raise NoServer("the server ended before it answered; its error log says why")
+            octets += more
+        answer: dict[str, Any] = json.loads(octets)
+        if not answer.get("ok"):
+            raise Refused(answer)
+        with contextlib.suppress(OSError):  # which is an end, too
+            while to_the_end and sock.recv(1 << 16):
+                pass
+        return answer
+
+
+def _why_not(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no control socket {path}. Is the server running, with that path?"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nobody listens on {path}: the server that made it has died"
+    if isinstance(error, PermissionError):
+        return f"{path}: only root and the user of the server may control it"
+    if isinstance(error, BlockingIOError | TimeoutError):
+        return f"{path}: the master does not accept. Is it stopped, or flooded with commands?"
+    return f"{path}: {error.strerror or error}"

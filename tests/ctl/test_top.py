@@ -1,0 +1,83 @@
+"""What `forkservectl top` draws, from looks that are made up."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from forkserve.ctl.top import KEYS, Picture, sparkline
+from tests.ctl.sample import answer, call, histogram, worker
+
+
+def drawn(picture: Picture, width: int = 120) -> str:
+    console = Console(record=True, width=width, force_terminal=False, file=io.StringIO())
+    console.print(picture.draw(width))
+    return console.export_text()
+
+
+def looked(*answers: dict[str, Any]) -> Picture:
+    """A picture after these looks, two seconds apart."""
+    picture = Picture()
+    for number, each in enumerate(answers):
+        picture.look(each, 100.0 + 2.0 * number)
+    return picture
+
+
+def later(**members: Any) -> dict[str, Any]:
+    return worker(0, requests=1600, busy_seconds=41.0, latency=[*histogram(1600)], **members)
+
+
+def test_rates_are_those_between_two_looks() -> None:
+    text = drawn(looked(answer(worker(0)), answer(later())))
+    assert "requests/s  300" in text
+    assert "busy        25%" in text  # one second of two, of two threads
+    assert "p50 8ms   p90 10ms   p99 10ms" in text
+    assert "3 to be accepted   0 for a thread" in text
+    [row] = [line for line in text.splitlines() if "4000" in line]
+    assert row.split()[:7] == ["0", "4000", "2", "serving", "100s", "300", "25%"]
+
+
+def test_one_look_knows_no_rates() -> None:
+    text = drawn(looked(answer(worker(0))))
+    assert "requests/s  -" in text
+    assert KEYS.split()[0] in text
+
+
+def test_the_slowest_requests() -> None:
+    calls = [call(f"GET /{number} HTTP/1.1", float(number)) for number in range(12)]
+    text = drawn(looked(answer(worker(0, calls=calls))))
+    assert "slowest of 12 running requests" in text
+    assert text.index("GET /11 ") < text.index("GET /4 ")
+    assert "GET /3 " not in text
+
+
+def test_numbers_that_begin_anew_are_no_negative_rate() -> None:
+    """After an upgrade, or when a worker was replaced."""
+    text = drawn(looked(answer(later()), answer(worker(0, requests=0, busy_seconds=0.0))))
+    assert "requests/s  0" in text
+
+
+def test_what_is_not_as_always_and_what_was_said() -> None:
+    picture = looked(answer(worker(0), reload="rolling"))
+    picture.say("from 1 to 2 workers\x1b[2J\nand more")
+    text = drawn(picture)
+    assert "a reload is under way: rolling" in text
+    assert "from 1 to 2 workers\\x1b[2J" in text and "and more" not in text
+
+
+def test_a_narrow_terminal() -> None:
+    calls = [call(f"GET /{'x' * 200} HTTP/1.1", 1.0)]
+    text = drawn(looked(answer(worker(0, calls=calls)), answer(later(calls=calls))), width=80)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "slot      pid  gen  state      age   req/s  busy    p99   rss  conns  runs" in text
+    assert "…" not in next(line for line in lines if "serving" in line)
+
+
+def test_sparkline() -> None:
+    assert sparkline([0.0, 0.01, 4.0, 8.0], "green").plain == " ▁▄█"
+    assert sparkline([0.5, 1.0], "green", most=1.0).plain == "▄█"
+    assert sparkline([0.0, 0.0], "green").plain == "  "
+    assert sparkline([], "green").plain == ""
+    assert sparkline([1.0, 2.0, 4.0, 8.0], "green", room=2).plain == "▄█"
+    assert sparkline([1.0], "green", room=-5).plain == ""
