@@ -518,6 +518,10 @@ def test_a_new_one_that_is_half_ready_gives_back_what_it_serves(
     new = one.usr2()
     one.server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready")
     (served,) = [pid for pid in children(new) if f"(pid {pid}) is ready" in one.server.log]
+    old = [one.server.connect() for _ in range(2)]
+    for count, client in enumerate(old, 1):  # who is in a call accepts nobody
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting", count=count)
     clients: list[Client] = []
     while len(clients) < 2:
         client = one.server.connect()
@@ -525,12 +529,15 @@ def test_a_new_one_that_is_half_ready_gives_back_what_it_serves(
             clients.append(client)
     busy, idle = clients
     busy.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-    one.server.wait_for("^waiting")
+    one.server.wait_for("^waiting", count=3)
     one.server.wait_for(REFUSED)
     one.server.wait_for(f"process {one.pid} serves now, and this one ends")
     gate.open("w").close()
-    assert busy.response().status == 200
+    for client in (busy, *old):
+        assert client.response().status == 200
     assert wait_for_death(new)
+    for client in old:
+        client.socket.close()
     for client in (busy, idle):
         status, pid = client.get("/pid")
         assert (status, int(pid) in one.server.workers()) == (200, True)

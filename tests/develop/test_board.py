@@ -2,6 +2,7 @@
 
 import os
 import select
+from contextlib import closing
 
 import pytest
 
@@ -10,7 +11,11 @@ from forkserve.proc.channel import LARGEST
 
 
 def test_a_notice_is_up_until_it_is_taken_down() -> None:
-    board = Board(5)
+    with closing(Board(5)) as board:
+        check_notices(board)
+
+
+def check_notices(board: Board) -> None:
     assert board.read() is None
     board.post("eins\nzwei \N{SNOWMAN}")
     first = board.read()
@@ -21,8 +26,7 @@ def test_a_notice_is_up_until_it_is_taken_down() -> None:
     assert board.read() is None
 
 
-def test_what_is_too_long_is_cut() -> None:
-    board = Board()
+def test_what_is_too_long_is_cut(board: Board) -> None:
     board.post("x" * (LARGEST + 1))
     notice = board.read()
     assert notice is not None and len(notice.text) == LARGEST
@@ -30,9 +34,8 @@ def test_what_is_too_long_is_cut() -> None:
     assert board.read() == Notice(2, "short")
 
 
-def test_a_reader_never_sees_half_of_a_notice() -> None:
+def test_a_reader_never_sees_half_of_a_notice(board: Board) -> None:
     """Another process writes all the time."""
-    board = Board()
     board.post("0" * 1000)
     pid = os.fork()
     if pid == 0:
@@ -47,8 +50,7 @@ def test_a_reader_never_sees_half_of_a_notice() -> None:
     assert seen
 
 
-def test_loaded_is_told_by_any_process() -> None:
-    board = Board()
+def test_loaded_is_told_by_any_process(board: Board) -> None:
     assert not board.loaded
     pid = os.fork()
     if pid == 0:
@@ -59,15 +61,13 @@ def test_loaded_is_told_by_any_process() -> None:
     assert board.loaded
 
 
-def test_what_is_told_comes_in_lines() -> None:
-    board = Board()
+def test_what_is_told_comes_in_lines(board: Board) -> None:
     board.tell(["/a.py", "/with\nnewline.py", "/" + "x" * select.PIPE_BUF, "/b.py"])
     assert os.read(board.told, 65536) == b"/a.py\n/b.py\n"
     with pytest.raises(BlockingIOError):
         os.read(board.told, 1)
 
 
-def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
-    board = Board()
+def test_a_pipe_that_nobody_reads_stops_nobody(board: Board) -> None:
     board.tell(["/" + "x" * 1000] * 200)
     assert 50_000 < len(os.read(board.told, 1 << 20)) < 200_200

@@ -52,8 +52,7 @@ BROWSER = {"HTTP_ACCEPT": "text/html,application/xhtml+xml,*/*;q=0.8"}
         ({**BROWSER, "HTTP_COOKIE": "forkserve_notice=11"}, True),
     ],
 )
-def test_who_gets_the_page(environ: dict[str, str], gets_page: bool) -> None:
-    board = Board()
+def test_who_gets_the_page(environ: dict[str, str], gets_page: bool, board: Board) -> None:
     application = WithNotices(app, board)
     assert ask(application, **environ)[2] in (b"old", b"")
     board.post("SyntaxError: no\nmore")
@@ -66,8 +65,7 @@ def test_who_gets_the_page(environ: dict[str, str], gets_page: bool) -> None:
     assert ask(application, **environ)[0] == "200 OK"
 
 
-def test_without_any_code_everybody_is_told() -> None:
-    board = Board()
+def test_without_any_code_everybody_is_told(board: Board) -> None:
     application = WithNotices(None, board, "the first reason")
     status, headers, body = ask(application, REQUEST_METHOD="POST")
     assert (status, headers["Content-Type"]) == (
@@ -80,8 +78,7 @@ def test_without_any_code_everybody_is_told() -> None:
     assert b"a later reason" in ask(application)[2]
 
 
-def test_the_page_asks_for_news() -> None:
-    board = Board()
+def test_the_page_asks_for_news(board: Board) -> None:
     application = WithNotices(app, board)
     board.post("one")
     assert ask(application, HTTP_X_FORKSERVE_NOTICE="1")[0] == "204 No Content"
@@ -120,8 +117,7 @@ def test_the_page_shows_text_only_and_needs_nothing(old_code: bool) -> None:
     assert b"prefers-color-scheme: dark" in octets and b"color-scheme: light dark" in octets
 
 
-def test_the_policy_fits_the_page() -> None:
-    board = Board()
+def test_the_policy_fits_the_page(board: Board) -> None:
     board.post("why")
     pages = [ask(WithNotices(app, board), **BROWSER) for _ in range(2)]
     nonces = []
@@ -133,10 +129,9 @@ def test_the_policy_fits_the_page() -> None:
     assert len(set(nonces)) == 2
 
 
-def test_modules_are_told_once() -> None:
+def test_modules_are_told_once(board: Board) -> None:
     import os
 
-    board = Board()
     application = WithNotices(app, board)
     assert f"{__file__}\n".encode() in os.read(board.told, 1 << 20)
     ask(application)
