@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from forkserve.net.address import Address, InetAddress, UnixAddress
+from forkserve.net.peers import NOBODY
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
 from forkserve.settings.logs import LogSettings
@@ -50,7 +51,8 @@ class DevelopmentSettings(LogSettings):
         "(Werkzeug's debugger: pip install 'forkserve[debugger]'). The log has its PIN. It needs "
         "one worker.",
         "Whoever has the PIN can do what this user can, so it only starts where every address is "
-        "a loopback one or a unix socket. Put no proxy in front.",
+        "a loopback one or a unix socket. Put no proxy in front: `forwarded_allow_ips` is none, "
+        "unless it is set.",
         "--debugger",
     )
     # fmt: on
@@ -94,9 +96,14 @@ def conflicts(settings: "Settings", origins: Mapping[str, str]) -> Iterator[str]
 def adapt(settings: "Settings", origins: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     """Defaults that are others in development: name -> (value, where it comes from).
 
-    Who stops at a breakpoint, or looks at a frame, is not stuck.
+    Who stops at a breakpoint, or looks at a frame, is not stuck. The debugger answers only who asks
+    for a host that is this machine. A page of another site whose name has come to point here (DNS
+    rebinding) cannot, unless it may say so itself, as a proxy; and its browser is on this machine.
     """
-    for name in ("reload", "debugger"):
+    adapted: dict[str, tuple[Any, str]] = {}
+    for name in ("debugger", "reload"):
         if getattr(settings, name) and origins["timeout"] == "default":
-            return {"timeout": (None, f"default with {name}")}
-    return {}
+            adapted["timeout"] = (None, f"default with {name}")
+    if settings.debugger and origins["forwarded_allow_ips"] == "default":
+        adapted["forwarded_allow_ips"] = ((NOBODY,), "default with debugger")
+    return adapted

@@ -532,6 +532,28 @@ def test_the_debugger_shows_frames(start: Start, app: Path) -> None:
         assert b"42" in client.response().content  # type: ignore[attr-defined]
 
 
+def test_the_debugger_is_not_for_a_name_that_has_come_to_point_here(
+    start: Start, app: Path
+) -> None:
+    """A page of evil.example, whose name is 127.0.0.1 by now, is of one origin with this server for
+    the browser, and may send any field."""
+    need_module("werkzeug")
+    save(app, "1 / 0")
+    server = start("--debugger", "shop", cwd=app, env={"WERKZEUG_DEBUG_PIN": "off"})
+    with server.connect() as client:
+        said = b"Host: evil.example\r\nX-Forwarded-Host: localhost\r\n"
+        client.send(b"GET / HTTP/1.1\r\n" + said + b"\r\n")
+        page = client.response().content.decode()  # type: ignore[attr-defined]
+        secret = re.search('SECRET = "(.+)"', page)
+        frame = re.findall(r'id="frame-(\d+)"', page)[-1]
+        assert secret is not None
+        query = f"?__debugger__=yes&s={secret[1]}&cmd=7*6&frm={frame}"
+        client.send(f"GET /{query} HTTP/1.1\r\n".encode() + said + b"\r\n")
+        response = client.response()
+        assert response.status == 400
+        assert b"42" not in response.content  # type: ignore[attr-defined]
+
+
 def test_the_debugger_and_flask(start: Start, app: Path) -> None:
     need_module("flask")
     (app / "shop.py").write_text(

@@ -40,6 +40,16 @@ def test_in_development_a_breakpoint_is_no_stuck_call() -> None:
         assert load(**{name: "yes", "timeout": "5"}).timeout == 5.0
 
 
+def test_with_the_debugger_nobody_says_by_which_host_it_was_asked() -> None:
+    loaded = load_settings(None, {}, {"app": ("m", ""), "debugger": ("yes", "--debugger")}, {})
+    assert loaded.settings.forwarded_allow_ips == ("none",)
+    assert loaded.origins["forwarded_allow_ips"] == "default with debugger"
+    assert loaded.settings.timeout is None
+    given = load(debugger="yes", forwarded_allow_ips="unix")
+    assert given.forwarded_allow_ips == ("unix",)
+    assert load(reload="yes").forwarded_allow_ips == load().forwarded_allow_ips
+
+
 @pytest.mark.parametrize(
     ("bind", "refused"),
     [
