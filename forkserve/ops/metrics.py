@@ -4,6 +4,7 @@ A collector of our own over one snapshot: neither the library's global registry 
 several processes are used, because the scoreboard already is the sum of them.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 MISSING = (
     "prometheus-client is not installed: pip install 'forkserve[metrics]', and start forkserve anew"
 )
+
+# The library compares whatever else is there with numbers, which fails, and says it in its answer.
+_VERSION = re.compile(r"version=[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}").fullmatch
 
 WORKER_STATES = ("booting", "serving", "retiring", "aborting")
 _SERVER_STATES = ("starting", "up", "draining", "stopping", "quitting")
@@ -34,8 +38,14 @@ def exposition(snapshot: Mapping[str, Any], accept: str = "") -> tuple[str, byte
     """
     from prometheus_client.exposition import choose_encoder
 
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = choose_encoder(",".join(filter(_is_sound, accept.split(","))))
     return content_type, encode(_Collected(list(families(snapshot))))
+
+
+def _is_sound(item: str) -> bool:
+    """Whether the version in an item of an Accept field, if there is one, is one."""
+    words = map(str.strip, item.split(";"))
+    return all(_VERSION(word) for word in words if word.startswith("version="))
 
 
 class _Collected:

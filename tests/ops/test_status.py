@@ -163,6 +163,16 @@ def test_metrics_are_openmetrics_if_that_is_asked_for() -> None:
     assert octets.endswith(b"# EOF\n")
 
 
+@pytest.mark.parametrize("version", ["x", "9" * 5000, "1.x", "1\xb2.0.0", "", "77.0.0 <b>"])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+def test_metrics_come_whatever_version_a_client_asks_for(version: str, kind: str) -> None:
+    accept = f"text/html, {kind};  version={version} ;q=0.5, */*"
+    content_type, octets = metrics.exposition(snapshot(), accept)
+    assert b"forkserve_requests_total" in octets
+    assert content_type.isascii() and len(content_type) < 200
+    assert "<" not in content_type
+
+
 # ---- the site
 
 
