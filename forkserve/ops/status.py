@@ -113,15 +113,20 @@ class OwnPaths:
         self._application = application
         self._routes: dict[str, Callable[[Environ], Answer]] = {}
         if metrics is not None:
-            self._routes[metrics] = lambda environ: measurements(take(), environ)
+            self._routes[_as_in_environ(metrics)] = lambda environ: measurements(take(), environ)
         if health is not None:
-            self._routes[health] = lambda environ: readiness(take())
+            self._routes[_as_in_environ(health)] = lambda environ: readiness(take())
 
     def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Any:
         route = self._routes.get(environ["PATH_INFO"])
         if route is None:
             return self._application(environ, start_response)
         return respond_with(route, environ, start_response)
+
+
+def _as_in_environ(path: str) -> str:
+    """As in PATH_INFO: octets, read as latin-1."""
+    return os.fsencode(path).decode("latin-1")
 
 
 def readiness(snapshot: Mapping[str, Any]) -> Answer:

@@ -254,6 +254,15 @@ def test_the_page_may_run_its_own_script_and_nothing_else() -> None:
         assert sink not in page
 
 
+def test_an_own_path_is_found_whatever_letters_it_has() -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        raise AssertionError("it is not the application's")
+
+    app = OwnPaths(application, snapshot, health="/ges\u00fcnder-\u20ac", metrics=None)
+    path = "/ges\u00fcnder-\u20ac".encode().decode("latin-1")  # PEP 3333
+    assert Asked(app, path).status == 200
+
+
 def test_own_paths_stand_before_the_application() -> None:
     def application(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
