@@ -18,6 +18,7 @@ from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.ops.statsd import OF_APPLICATION
 from forkserve.worker.body import RequestBody
+from forkserve.worker.identity import FIELD
 from forkserve.worker.service import REVOKED, Service
 from forkserve.worker.stream import FileFailed
 from forkserve.wsgi.call import ABORTED, COMMITTED, FINISHED, NEW, STARTED, Sink
@@ -258,10 +259,13 @@ class Exchange(Sink):
     def access(self, now: float) -> Access:
         """What the access log is told, when it is over."""
         encoder, said = self.encoder, self.forwarded
+        request_id = self.request_id or self.identify()
         environ, self.environ = self.environ, {}  # which holds `early_hints`, and so this
         if not environ:  # refused; what nobody may send is dropped here too
             drop = said.drop if said else ()
             environ = {key: text for key, text in self.head.fields.items() if key not in drop}
+            if request_id and FIELD in environ:
+                environ = {**environ, FIELD: request_id}  # as the application would see it
         called = writing = None
         if self.called:
             returned, stalled = self.returned or now, self._carrier.stalled
@@ -275,7 +279,7 @@ class Exchange(Sink):
             line=self.head.line,
             environ=environ,
             headers=encoder.headers,
-            request_id=self.request_id or self.identify(),
+            request_id=request_id,
             queued=self.queued if self.called or self.queued else None,
             called=called,
             writing=writing,

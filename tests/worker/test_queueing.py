@@ -407,6 +407,18 @@ def test_a_request_that_is_refused_has_one_too() -> None:
     assert f"X-Request-Id: {access.request_id}\r\n".encode() in peer.read()
 
 
+@pytest.mark.parametrize("remote", [LOCAL, ("192.0.2.1", "1")])
+def test_the_access_line_of_a_refused_request_has_no_other_id(remote: tuple[str, str]) -> None:
+    peer = Peer(hello, remote=remote)
+    peer.send(
+        b"POST / HTTP/1.1\r\nHost: h\r\nX-Request-Id: abc\r\nContent-Length: 99999999999999\r\n\r\n"
+    )
+    (access,) = peer.accesses.seen
+    assert access.status == 413
+    assert (access.request_id == "abc") == (remote == LOCAL)
+    assert access.environ["HTTP_X_REQUEST_ID"] == access.request_id
+
+
 def test_the_error_log_names_it() -> None:
     def fails(environ: dict[str, Any], start_response: Any) -> Any:
         raise RuntimeError("on purpose")
