@@ -105,6 +105,11 @@ OF_APPLICATION = {"of_application": True}
 """``extra`` of a line that tells of an exception of the application: Gunicorn counts them apart."""
 
 
+_LEVELS = (
+    (logging.CRITICAL, "critical"), (logging.ERROR, "error"), (logging.WARNING, "warning"),
+)  # fmt: skip
+
+
 class LineCounter(logging.Filter):
     """Tells StatsD of the lines of a log. It filters nothing: it sees each line that is written."""
 
@@ -116,6 +121,9 @@ class LineCounter(logging.Filter):
         """Count it. Always True."""
         if getattr(record, "of_application", False):
             self._statsd.line("exception")
-        elif record.levelno >= logging.WARNING:
-            self._statsd.line(record.levelname.lower())
+        else:
+            # By number: the names in the logging module are the application's to change.
+            name = next((name for level, name in _LEVELS if record.levelno >= level), None)
+            if name is not None:
+                self._statsd.line(name)
         return True

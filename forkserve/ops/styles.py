@@ -24,6 +24,11 @@ _COLOURS = {
     logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31",
 }  # fmt: skip
 
+_LEVELS = {
+    logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING",
+    logging.ERROR: "ERROR", logging.CRITICAL: "CRITICAL",
+}  # fmt: skip
+
 _message = logging.Formatter("%(message)s").format  # with the traceback behind it, if there is one
 
 
@@ -34,7 +39,7 @@ def plain(who: str) -> Style:
     def style(record: logging.LogRecord) -> str:
         local = time.localtime(record.created)
         stamp = time.strftime(f"%Y-%m-%d %H:%M:%S.{int(record.msecs):03d} %z", local)
-        return f"{stamp} {record.levelname} [{own}{_request(record)}] {_text(record)}"
+        return f"{stamp} {_level(record)} [{own}{_request(record)}] {_text(record)}"
 
     return style
 
@@ -45,7 +50,7 @@ def terminal(who: str, *, colours: bool) -> Style:
 
     def style(record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        level, where = record.levelname, f"[{own}{_request(record)}]"
+        level, where = _level(record), f"[{own}{_request(record)}]"
         if colours:
             where = f"\x1b[2m{where}\x1b[0m"
             if record.levelno in _COLOURS:
@@ -70,9 +75,10 @@ def structured(who: str) -> Style:
 
     def style(record: logging.LogRecord) -> str:
         request = getattr(record, "request_id", "")
+        level = quoted((_LEVELS.get(record.levelno) or record.levelname).lower())
         return (
             f'{{"time":"{rfc3339(record.created)}",'
-            f'"level":"{record.levelname.lower()}","process":{process},"pid":{os.getpid()},'
+            f'"level":{level},"process":{process},"pid":{os.getpid()},'
             f'"request_id":{quoted(request) if request else "null"},'
             f'"message":{quoted(_message(record))}}}'
         )
@@ -86,6 +92,11 @@ def quoted(text: str) -> str:
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
+
+
+def _level(record: logging.LogRecord) -> str:
+    """The names in the logging module are the application's to change: with colours, for one."""
+    return _LEVELS.get(record.levelno) or ascii(record.levelname)[1:-1]
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -76,6 +76,20 @@ def test_lines_of_the_log_are_counted_by_level(udp: socket.socket) -> None:
     statsd.close()
 
 
+def test_names_that_the_application_gives_to_levels_are_not_sent(
+    udp: socket.socket, own_level_names: None
+) -> None:
+    statsd = statsd_at(udp)
+    log = logging.Logger("a", logging.INFO)
+    log.addFilter(LineCounter(statsd))
+    log.warning("b")
+    log.error("c")
+    assert [udp.recv(99) for _ in range(2)] == [
+        b"gunicorn.log.warning:1|c|@1.0", b"gunicorn.log.error:1|c|@1.0",
+    ]  # fmt: skip
+    statsd.close()
+
+
 def test_a_unix_socket_may_come_later(tmp_path: Path) -> None:
     statsd = open_statsd(f"unix://{tmp_path}/statsd", None, None)
     statsd.request(200, 1.0)  # nobody is there: it is lost

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -85,6 +86,28 @@ def test_structured_lines(file: LogFile) -> None:
     }  # fmt: skip
     assert second["request_id"] is None
     assert second["message"].startswith("a line could not be formatted: '%d'")
+
+
+@pytest.mark.parametrize("log_format", ["plain", "json"])
+def test_names_that_the_application_gives_to_levels_are_not_shown(
+    file: LogFile, log_format: str, own_level_names: None
+) -> None:
+    log = error_log(file, "info", "worker 2 gen 1", log_format)
+    lent = logging.Logger("gunicorn.error")
+    lent.handlers[:] = log.handlers
+    for logger in (log, lent):
+        logger.warning("a")
+        logger.error("b")
+        logger.log(35, "c")
+    text = Path(file.path).read_text()
+    assert text.isascii() and "\x1b" not in text
+    lines = text.splitlines()
+    assert len(lines) == 6
+    if log_format == "plain":
+        assert [line.split()[3] for line in lines[:2]] == ["WARNING", "ERROR"]
+    else:
+        levels = [json.loads(line)["level"] for line in lines]
+        assert levels == 2 * ["warning", "error", '\x1b[1m"loud\n\u26a0']
 
 
 def test_what_the_application_writes_is_structured_too(file: LogFile) -> None:
