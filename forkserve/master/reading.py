@@ -72,13 +72,13 @@ class Reading:
         if self._channel is None:
             return
         messages = self._channel.receive()
-        if messages == [] and now < self.due:
+        if messages == [] and self._pid and now < self.due:
             return
-        if messages == []:
-            os.kill(self._pid, signal.SIGKILL)  # it says nothing, so it has not ended
+        if messages == [] and self._pid:
+            os.kill(self._pid, signal.SIGKILL)
             seconds = self._generations.current.settings.boot_timeout
             event: story.Event = story.SettingsRefused(too_long(_WHAT, seconds))
-        elif messages is None:
+        elif not messages:
             event = story.SettingsRefused(f"{_WHAT} ended the process in which it was tried")
         elif messages[0][0] is Message.READY:
             event = self._load(self._number)
@@ -87,6 +87,14 @@ class Reading:
         self.let_go()
         self.due = _NEVER
         self._happened(event)
+
+    def collected(self, pid: int) -> None:
+        """A child has ended. Its channel does not tell that, if the file has left a process behind
+        that holds it; and the number of the child is no longer its own."""
+        if pid == self._pid:
+            self._pid = 0
+            if self._channel is not None:
+                self.due = 0.0
 
     def _load(self, number: int) -> story.Event:
         event = self._generations.load(number)

@@ -241,6 +241,7 @@ class Shell:
             serial = self._by_pid.pop(pid, None)
             if serial is None:
                 self._templates.collected(pid, status)
+                self._reading.collected(pid)
                 self._lookout.collected(pid, status, self, self._let_go)
                 self._presence.attendance.collected(pid, status, time.monotonic())
                 self._succession.child_ended(pid, status)

@@ -372,6 +372,23 @@ def test_a_file_that_breaks_is_a_refused_reload(
     assert server.stop() == 0
 
 
+def test_a_process_that_the_file_leaves_behind_ends_nobody(
+    tmp_path: Path, start: Start, gate: Path
+) -> None:
+    """It holds what the child would have said something on, and the child is gone."""
+    file = configured(tmp_path, "")
+    server = start("-c", str(file), "--boot-timeout", "5", "plain", bind=None, errors=("HUP",))
+    behind = f"import os\nif os.fork(): os._exit(3)\nopen({str(gate)!r}).read()\nos._exit(0)"
+    configured(tmp_path, behind)
+    server.signal("HUP")
+    server.wait_for("ended the process in which it was tried")
+    gate.write_text("")
+    assert server.get("/generation") == (200, b"1")
+    configured(tmp_path, "threads = 2")
+    server.reload(2)
+    assert server.stop() == 0
+
+
 def test_a_stop_does_not_wait_for_the_file(tmp_path: Path, start: Start) -> None:
     file = configured(tmp_path, "")
     server = start("-c", str(file), "plain", bind=None)
