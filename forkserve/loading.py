@@ -1,16 +1,19 @@
 """How the command reads the settings: at the start, and at each HUP, from the same sources.
 
 What runs code of the operator's (Gunicorn's configuration file, the modules of hooks) is rehearsed
-in a child first; then the master runs it itself, because its functions are called there.
+in a child first; then the master runs it itself, because its functions are called there. For a
+reload the child also looks up the names of other machines, which can take long.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from forkserve.gunicorn_line import Line
 from forkserve.hooks.calling import any_of, looked_up
+from forkserve.net.lookup import takes_time, tell_later
+from forkserve.net.syslog import parse_syslog
 from forkserve.rehearsal import rehearse
 from forkserve.settings import Loaded, Settings, declarations, load_settings
 from forkserve.settings.hooks import MASTER_HOOKS, WORKER_HOOKS
@@ -34,27 +37,39 @@ class Sources:
 
     def load_first(self) -> Loaded:
         """For the start: waits for the rehearsal, if there is one. Raises ForkserveError."""
-        run = self.rehearsal()
+        run = self._try if self._runs_code() else None
         if run is not None:
             rehearse(run, self._line.config or "what the hooks name", self._boot_timeout())
         loaded = self._load()
         return replace(loaded, settings=looked_up(loaded.settings, MASTER_HOOKS))
 
-    def rehearsal(self) -> Callable[[], object] | None:
-        """What a child is to run before the settings are read; None if reading runs no code."""
-        if self._line.config is not None and is_python(self._line.config):
-            return self._try
+    def rehearsal(self) -> Callable[[], str] | None:
+        """What a child is to run before the settings are read for a reload; it returns what
+        ``net.lookup`` takes. None if reading runs no code, and asks nobody."""
+        if self._runs_code():
+            return self._try_and_ask
         try:
-            return self._try if any_of(self._load().settings, _ALL) else None
-        except Exception:  # noqa: BLE001 - whatever it is, who reads them tells it
+            return self._try_and_ask if list(_places(self._load().settings)) else None
+        except Exception:  # noqa: BLE001 - as below
             return None
+
+    def _runs_code(self) -> bool:
+        if self._line.config is not None and is_python(self._line.config):
+            return True
+        try:
+            return any_of(self._load().settings, _ALL)
+        except Exception:  # noqa: BLE001 - whatever it is, who reads them tells it
+            return False
 
     def read(self) -> Settings:
         """For a reload, behind its rehearsal. Raises ForkserveError."""
         return looked_up(self._load().settings, MASTER_HOOKS, anew=True)
 
-    def _try(self) -> None:
-        looked_up(self._load().settings, _ALL, anew=True)
+    def _try(self) -> Settings:
+        return looked_up(self._load().settings, _ALL, anew=True)
+
+    def _try_and_ask(self) -> str:
+        return tell_later(_places(self._try()))
 
     def _load(self) -> Loaded:
         line = self._line
@@ -71,3 +86,16 @@ class Sources:
             raw = self._line.values.get("boot_timeout", (written, ""))[0]
             seconds = declaration.kind.read(raw)
         return seconds
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, int]]:
+    """(host, port) of the machines whose names have to be looked up."""
+    places = []
+    if settings.statsd_host is not None and not settings.statsd_host.startswith("unix://"):
+        name, _, port = settings.statsd_host.rpartition(":")
+        places.append((name.strip("[]"), int(port)))
+    for path in (settings.error_logfile, settings.access_logfile):
+        syslog = parse_syslog(path or "-")
+        if syslog is not None and not syslog.path:
+            places.append((syslog.host, syslog.port))
+    return (place for place in places if takes_time(place[0]))

@@ -1,7 +1,8 @@
-"""How the settings of a reload are read, when that runs code: in a child first.
+"""How the settings of a reload are read, when that runs code or asks other machines: in a child
+first.
 
 Nothing waits for the child but the reload: while it runs, the master does all else. TOML without
-hooks runs no code, and is read at once.
+hooks, and without names of other machines, is read at once.
 """
 
 import os
@@ -15,6 +16,7 @@ from forkserve.master import story
 from forkserve.master.generation import Generation
 from forkserve.master.generations import Generations
 from forkserve.master.hooks import MasterHooks
+from forkserve.net import lookup
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.signals import unblock_all
@@ -31,7 +33,7 @@ class Reading:
         self,
         generations: Generations,
         hooks: MasterHooks,
-        rehearsal: Callable[[], Callable[[], object] | None],
+        rehearsal: Callable[[], Callable[[], str] | None],
         happened: Callable[[story.Event], None],
         epoll: select.epoll,
         fork: Callable[[Generation, Callable[[Channel], int]], tuple[int, Channel]],
@@ -53,6 +55,7 @@ class Reading:
         """Read the settings of generation ``number``."""
         run = self._rehearsal()
         if run is None:
+            lookup.take("")
             self._happened(self._load(number))
             return
         self._number = number
@@ -81,6 +84,7 @@ class Reading:
         elif not messages:
             event = story.SettingsRefused(f"{_WHAT} ended the process in which it was tried")
         elif messages[0][0] is Message.READY:
+            lookup.take(messages[0][1])
             event = self._load(self._number)
         else:
             event = story.SettingsRefused(messages[0][1])
@@ -109,18 +113,18 @@ class Reading:
             self._channel = None
 
 
-def _rehearse(run: Callable[[], object], channel: Channel, master: int) -> int:
+def _rehearse(run: Callable[[], str], channel: Channel, master: int) -> int:
     """What the child does. Returns its exit status."""
     unblock_all()
     die_with(master)
     be_silent()
     try:
-        run()
+        found = run()
     except ForkserveError as error:
         channel.send(Message.FAILED, error.report())
         return EXIT_FAILED
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of a reload
         channel.send(Message.FAILED, in_a_line(error))
         return EXIT_FAILED
-    channel.send(Message.READY)
+    channel.send(Message.READY, found)
     return EXIT_OK

@@ -56,12 +56,13 @@ class StatusSeat:
 
 class Entrances(NamedTuple):
     """What the three kinds of children run. Each returns its exit status. ``rehearsal`` returns
-    what a fourth kind runs before the settings are read anew, or None if that runs no code."""
+    what a fourth kind runs before the settings are read anew, or None if that runs no code and asks
+    no other machine."""
 
     worker: Callable[[Seat], int]
     template: Callable[[TemplateSeat], int]
     status: Callable[[StatusSeat], int]
-    rehearsal: Callable[[], Callable[[], object] | None] = lambda: None
+    rehearsal: Callable[[], Callable[[], str] | None] = lambda: None
 
 
 class Spawner:

@@ -9,6 +9,7 @@ import logging
 import socket
 from typing import Any
 
+from forkserve.net.lookup import look_up
 from forkserve.ops.tally import Tally
 
 
@@ -89,21 +90,20 @@ def open_statsd(host: str, prefix: str | None, tags: str | None) -> StatsD:
         return StatsD(socket.AF_UNIX, host.removeprefix("unix://"), prefix, tags)
     name, _, port = host.rpartition(":")
     try:
-        found = socket.getaddrinfo(name.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
+        found = look_up(name.strip("[]"), int(port))
+    except OSError as error:
         statsd = StatsD(socket.AF_INET, None, prefix, tags)
         statsd.failure = (
-            f"StatsD is told nothing, because {host} (`statsd_host`) is not found: {error}. Repair "
-            "it, and send HUP"
+            f"StatsD is told nothing, because {host} (`statsd_host`) is not found: "
+            f"{error.strerror}. Repair it, and send HUP"
         )
         return statsd
-    family, _, _, _, where = min(found, key=lambda item: item[0] != socket.AF_INET)
+    family, where = min(found, key=lambda item: item[0] != socket.AF_INET)
     return StatsD(family, where, prefix, tags)
 
 
 OF_APPLICATION = {"of_application": True}
 """``extra`` of a line that tells of an exception of the application: Gunicorn counts them apart."""
-
 
 _LEVELS = (
     (logging.CRITICAL, "critical"), (logging.ERROR, "error"), (logging.WARNING, "warning"),

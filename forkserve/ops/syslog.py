@@ -11,6 +11,7 @@ import os
 import socket
 from typing import Any
 
+from forkserve.net.lookup import look_up
 from forkserve.net.syslog import SyslogAddress
 from forkserve.ops.logs import INFO, LogFile
 from forkserve.proc import wall
@@ -45,9 +46,7 @@ class Syslog(LogFile):
             return  # after a rotation there is nothing to open
         address, family = self._address, int(socket.AF_UNIX)
         if not address.path:
-            (family, _, _, _, self._to), *_ = socket.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_DGRAM
-            )
+            (family, self._to), *_ = look_up(address.host, address.port)
         self._syslog = socket.socket(family, socket.SOCK_DGRAM)
         self._syslog.setblocking(False)
         if not address.path:

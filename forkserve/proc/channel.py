@@ -14,8 +14,8 @@ LARGEST = 65536
 
 
 class Message(Enum):
-    """What is said on a channel. FAILED, DUE and STUCK carry a text, READY of a new master, and so
-    do the last four."""
+    """What is said on a channel. FAILED, DUE and STUCK carry a text, READY of a new master and
+    of who reads the settings, and so do the last four."""
 
     # worker to master
     READY = b"ready"  # the application is loaded, connections are accepted

@@ -299,6 +299,44 @@ def test_hup_reads_the_settings_anew(start: Start, app: Path) -> None:
     assert server.workers() == before
 
 
+SLOW_NAMES = """
+import os, socket
+real = socket.getaddrinfo
+def getaddrinfo(host, *others, **named):
+    if host == "slow.example":
+        open(os.environ["GATE"]).read()
+        host = "127.0.0.1"
+    return real(host, *others, **named)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.parametrize("setting", ["statsd_host", "error_logfile", "access_logfile"])
+def test_the_master_does_not_wait_for_names_of_other_machines(
+    start: Start, app: Path, gate: Path, setting: str
+) -> None:
+    (app / "sitecustomize.py").write_text(SLOW_NAMES)
+    config = app / "f.toml"
+    config.write_text('app = "shop"\nworkers = 1\n')
+    env = {"PYTHONPATH": str(app), "GATE": str(gate)}
+    server = start("-c", str(config), cwd=app, env=env)
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(10)
+        where = f"slow.example:{udp.getsockname()[1]}"
+        value = where if setting == "statsd_host" else f"syslog+udp://{where}"
+        config.write_text(f'app = "shop"\nworkers = 1\n{setting} = "{value}"\n')
+        server.signal("HUP")
+        server.wait_for("HUP: loading generation 2")
+        server.signal("USR1")
+        server.wait_for("USR1: the log files are open anew")
+        gate.write_text("")
+        while server.get("/generation") != (200, b"2"):
+            pass
+        assert udp.recv(9999)
+    assert server.stop() == 0
+
+
 def test_hup_can_change_the_addresses(start: Start, app: Path) -> None:
     config = app / "f.toml"
 
