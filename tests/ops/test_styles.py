@@ -33,7 +33,7 @@ def test_colours_and_short_times_in_a_terminal(monkeypatch: pytest.MonkeyPatch) 
         log.error("evil \x1b[2J")
         log.info("good")
         text = ""
-        while "good" not in text:
+        while "good\r\n" not in text:
             text += os.read(screen, 1000).decode()
     where = rf"\x1b\[2m\[master pid {os.getpid()}\]\x1b\[0m"
     assert re.fullmatch(
