@@ -4,7 +4,7 @@ t=1512379167.574   seconds, of nginx: ``proxy_set_header X-Request-Start "t=${ms
 1512379167574      milliseconds, of Heroku's router
 t=1512379167574000 microseconds, of Apache: ``RequestHeader set X-Request-Start "%t"``
 Root=1-5a25131f-.. seconds in hexadecimal, in ``X-Amzn-Trace-Id``: the load balancers of AWS send no
-                   other time
+                   other time. A Root that is there already they keep, and add a Self of their own.
 
 The times are those of another machine's clock, and so nothing to rely on: what lies in the future,
 or too far in the past, counts as not said.
@@ -20,7 +20,9 @@ _LONGEST_WAIT = 3600.0
 """Seconds that a request can have waited. Proxies give up much sooner: a clock is wrong."""
 
 _start = re.compile(r"(?:t=)?([0-9]{9,19})(\.[0-9]{1,9})?").fullmatch
-_root = re.compile(r"(?:^|;)\s*Root=1-([0-9a-fA-F]{8})-").search
+_self, _root = (
+    re.compile(rf"(?:^|;)\s*{name}=1-([0-9a-fA-F]{{8}})-").search for name in ("Self", "Root")
+)
 
 # By the number of digits in front of the point: those of seconds are 10 until the year 2286.
 _SECONDS_OF_DIGITS = ((11, 1.0), (14, 1e-3), (17, 1e-6), (19, 1e-9))
@@ -40,7 +42,8 @@ def waited(fields: Mapping[str, str], now: float) -> float:
         unit = next(unit for digits, unit in _SECONDS_OF_DIGITS if len(match[1]) <= digits)
         then = (int(match[1]) + float(match[2] or 0.0)) * unit
     else:
-        found = _root(fields.get(TRACE, "")[:256])
+        text = fields.get(TRACE, "")[:256]
+        found = _self(text) or _root(text)
         if found is None:
             return 0.0
         then = int(found[1], 16) + 1.0

@@ -35,7 +35,11 @@ def test_forms(text: str, seconds: float) -> None:
     ("text", "seconds"),
     [
         ("Root=1-5a25131a-bd862e3fe1be46a994272793", 4.574),  # said in whole seconds: at least
-        ("Self=1-67891234-12456789abcdef012345678;Root=1-5a25131a-67891233abcdef012345678", 4.574),
+        # Root is whoever began the trace, a client or an hour of work before; Self is the last one.
+        ("Self=1-5a25131a-12456789abcdef012345678;Root=1-5a251200-67891233abcdef012345678", 4.574),
+        ("Root=1-5a251200-67891233abcdef012345678; Self=1-5a25131a-12456789abcdef012345678", 4.574),
+        ("Self=1-67891234-12456789abcdef012345678;Root=1-5a25131a-67891233abcdef012345678", 0.0),
+        ("Self=1-xyz-1;Root=1-5a25131a-67891233abcdef012345678", 4.574),
         ("Root=1-5a25131f-bd862e3fe1be46a994272793", 0.0),
         ("Root=1-xyz-bd862e3fe1be46a994272793", 0.0), ("", 0.0),
     ],
