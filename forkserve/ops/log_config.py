@@ -42,16 +42,21 @@ def read_log_config(path: str) -> dict[str, Any]:
         config = json.loads(text) if as_json else tomllib.loads(text)
     except OSError as error:
         raise _broken(path, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also of a text that is not UTF-8
+    except (ValueError, RecursionError) as error:  # also of a text that is not UTF-8
         raise _broken(path, f"is neither TOML nor JSON: {error}") from None
     if not isinstance(config, dict) or config.get("version") != 1:
         raise _broken(path, "has no `version = 1`, which dictConfig asks for")
     for section in _SECTIONS:
         if not _is_table_of_tables(config.get(section, {})):
             raise _broken(path, f"has a section `{section}` that does not map names to tables")
+    if not isinstance(config.get("root", {}), dict):
+        raise _broken(path, "has a `root` that is no table")
     known = config.get("handlers", {})
     for name, logger in {**config.get("loggers", {}), "root": config.get("root", {})}.items():
-        missing = [it for it in logger.get("handlers", ()) if it not in known]
+        given = logger.get("handlers", [])
+        if not (isinstance(given, list) and all(isinstance(it, str) for it in given)):
+            raise _broken(path, f"gives {name} `handlers` that are no list of names")
+        missing = [it for it in given if it not in known]
         if missing:
             raise _broken(path, f"gives {name} a handler {missing[0]!r}, which it does not define")
     return config

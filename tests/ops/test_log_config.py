@@ -62,6 +62,10 @@ def test_both_kinds_of_file(tmp_path: Path, suffix: str) -> None:
             "gives a a handler 'b', which it does not",
         ),
         ('version = 1\n[root]\nhandlers = ["b"]\n', "gives root a handler 'b'"),
+        ('version = 1\nroot = "INFO"\n', "has a `root` that is no table"),
+        ("version = 1\n[root]\nhandlers = 5\n", "gives root `handlers` that are no list of names"),
+        ("version = 1\n[loggers.a]\nhandlers = [[1]]\n", "gives a `handlers` that are no list"),
+        ('{"version": ' + "[" * 2000, "is neither TOML nor JSON"),
         (None, "cannot be read: No such file"),
     ],
 )
