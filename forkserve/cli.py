@@ -45,7 +45,7 @@ from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.logs import LogFiles
+from forkserve.worker.logs import LogFiles, first_log
 from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
 from forkserve.worker.main import load as load_for_worker
 from forkserve.worker.template import run_template
@@ -369,7 +369,7 @@ def _enter_watcher(
         config,
         channel=seat.channel,
         told=board.told,
-        log=error_log(generation.error_file, generation.settings.log_level, "watcher"),
+        log=first_log(generation.settings, LogFiles(generation.error_file, None), "watcher"),
         master=seat.master,
     )
 

@@ -189,5 +189,6 @@ def concern_of(generation: Generation) -> Concern | None:
         tmp_dir=settings.tmp_dir,
         error_logfile=settings.error_logfile,
         log_level=settings.log_level,
+        log_format=settings.log_format,
     )
     return Concern(own, tuple(generation.status))

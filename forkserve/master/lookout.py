@@ -81,7 +81,8 @@ class Lookout:
         settings = generation.settings
         return (
             settings.chdir, settings.pythonpath, settings.reload_extra, settings.reload_engine,
-            settings.user, settings.group, settings.log_level, generation.error_file,
+            settings.user, settings.group, settings.log_level, settings.log_format,
+            generation.error_file,
         )  # fmt: skip
 
     def _begin(self, office: Office, let_go: Callable[[Generation], None]) -> None:

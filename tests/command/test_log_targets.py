@@ -57,6 +57,19 @@ def test_both_logs_as_json(start: Start, tmp_path: Path) -> None:
     assert {"to wsgi.errors: \u20ac", "and more"} <= {line["message"] for line in errors}
 
 
+def test_every_process_writes_json(start: Start) -> None:
+    server = start(
+        "--log-format", "json", "--reload", "--status", "127.0.0.1:0", "plain", up=False
+    )  # fmt: skip
+    server.wait_for("watching ")
+    port = int(server.wait_for(r"the status page is on http://127\.0\.0\.1:(\d+)")[0][1])
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+        server.wait_for("This is said once")
+    assert server.stop() == 0
+    assert {json.loads(line)["process"] for line in server.lines} >= {"master", "status", "watcher"}
+
+
 @pytest.mark.parametrize("format_", ["json", "combined"])
 def test_a_rotation_under_load_loses_and_tears_no_line(
     start: Start, tmp_path: Path, format_: str
