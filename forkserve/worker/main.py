@@ -129,11 +129,12 @@ def run_worker(
     try:
         _capture(settings, files)
         hooks.post_fork()
-        connections, file_room = _share_descriptors(settings, log, warn=slot == 0)
+        speaks = slot == 0 and not trim.who  # of what concerns all of the application's workers
+        connections, file_room = _share_descriptors(settings, log, warn=speaks)
         settings = _ready(settings, preloaded, master, hooks)
         _show_stacks(files.error, None if trim.who else channel)
         app, targets = preloaded[1:3] if preloaded else load(
-            settings, log, log_config, generation, board, slot == 0
+            settings, log, log_config, generation, board, speaks
         )  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
         cells = row.cells()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -77,6 +78,18 @@ def test_it_answers_beside_the_application(start: Start) -> None:
     assert status.ask("/")[1].startswith("<!doctype html>")
     assert status.ask("/pid")[0] == 404
     assert server.get("/slot")[0] == 200
+
+
+def test_it_has_no_word_about_the_connections_of_workers(start: Start) -> None:
+    def few_descriptors() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+
+    server = start(
+        "plain", "--worker-connections", "100", "--status", "127.0.0.1:0",
+        preexec_fn=few_descriptors,
+    )  # fmt: skip
+    assert Status(server).until("/readyz", 200) == "ready\n"
+    assert "descriptors are allowed" not in server.log
 
 
 def test_there_is_none_unless_it_is_asked_for(start: Start) -> None:
