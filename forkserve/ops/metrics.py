@@ -125,7 +125,7 @@ def _totals(totals: Mapping[str, Any]) -> "Iterator[Metric]":
         totals["latency"], totals["latency_seconds"],
     )  # fmt: skip
     yield _histogram(
-        "forkserve_queue_seconds", "Time that requests waited for a thread, if they did.",
+        "forkserve_queue_seconds", "Time that requests waited for the application.",
         totals["queue"], totals["queue_seconds"],
     )  # fmt: skip
 

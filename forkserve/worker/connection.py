@@ -317,6 +317,8 @@ class Connection(Intake):
             exchange.encoder.code, now - exchange.began, busy, exchange.queued,
             self.received, self.sent,
         )  # fmt: skip
+        if exchange.aborted:
+            service.tally.add(ABORTED_REQUESTS)
         self.received = self.sent = 0
         if service.access_log is not None:
             service.access_log.write(exchange.access(now))
@@ -384,7 +386,6 @@ class Connection(Intake):
             exchange.aborted = exchange.aborted or why
             exchange.returned = exchange.returned or now
             exchange.close_file(error)
-            self.service.tally.add(ABORTED_REQUESTS)
             self._account(exchange, now)
         self.reset_at_close()
         self.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.ops.tally import ABORTED
 from forkserve.worker.handoff import Parcel
 from forkserve.worker.queueing import is_gone, waited_in_kernel
 from forkserve.worker.state import State
@@ -316,6 +317,7 @@ def test_why_a_response_is_not_complete(app: Any, why: str) -> None:
     peer = Peer(app)
     peer.send(GET)
     assert [access.aborted for access in peer.accesses.seen] == [why]
+    assert peer.service.tally.counts[ABORTED] == (1 if why else 0)
 
 
 def test_a_client_that_does_not_read_or_goes() -> None:
@@ -330,6 +332,7 @@ def test_a_client_that_does_not_read_or_goes() -> None:
         (access,) = peer.accesses.seen
         assert ("Broken pipe" in access.aborted) == leave
         assert (access.aborted == "the client did not take the response in time") != leave
+        assert peer.service.tally.counts[ABORTED] == 1
 
 
 # ---- ids
