@@ -128,7 +128,7 @@ class Shell:
             if self._pid_file is not None:
                 self._pid_file.release()
             self._control.close()
-        self._generations.close_status()
+            self._generations.close_status()
         if self._exit_status:
             self._succession.fail()
         self._generations.log.info("stopped")

@@ -423,13 +423,13 @@ def test_what_hooks_raise_is_logged_and_nothing_ends(tmp_path: Path, start: Star
 
 
 def test_a_hook_can_refuse_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "socket"
+    path, status = tmp_path / "socket", tmp_path / "status"
     file = configured(tmp_path, "def on_starting(server): raise OSError('the disk is not there')")
-    result = run("-c", str(file), "-b", f"unix:{path}", "plain")
+    result = run("-c", str(file), "-b", f"unix:{path}", "--status", f"unix:{status}", "plain")
     assert result.returncode == 1
     assert "OSError: the disk is not there" in result.stderr
     assert "(gunicorn.conf.py:on_starting) raised, and the log says what" in result.stderr
-    assert not path.exists()
+    assert not path.exists() and not status.exists()
 
 
 def test_a_slow_hook_of_the_master_is_named(tmp_path: Path, start: Start) -> None:
