@@ -23,7 +23,6 @@ from forkserve.hooks.views import Newborn, Server, Worker
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
 from forkserve.ops.capture import capture_output
-from forkserve.ops.logs import LogFile
 from forkserve.proc.channel import LARGEST, Channel, Message, unpack
 from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.grandchild import fork_grandchild
@@ -114,7 +113,7 @@ class _Template:
         signals: SignalQueue,
         for_workers: Sequence[Callable[[], None]],
         log: logging.Logger,
-        files: Sequence[LogFile | None],
+        files: LogFiles,
     ) -> None:
         self._channel = channel
         self._signals = signals
@@ -154,6 +153,8 @@ class _Template:
             message, text = unpack(octets)
             if message is Message.REOPEN:
                 reopen(self._log, *self._files)
+                if preloaded.settings.capture_output:
+                    capture_output(*self._files)
             elif message is Message.FORK and fd is not None:
                 slot, row = map(int, text.split())
                 end = Channel.of(fd)

@@ -484,6 +484,24 @@ def test_what_the_application_prints_goes_to_the_log(tmp_path: Path, start: Star
     assert '"GET /say HTTP/1.1" 200' in (tmp_path / "out").read_text()
 
 
+def test_what_the_template_process_prints_goes_to_the_log_that_was_opened_anew(
+    tmp_path: Path, start: Start
+) -> None:
+    log = tmp_path / "log"
+    file = configured(tmp_path, f"def pre_fork(server, worker): print('a worker')\n"
+                                f"errorlog = {str(log)!r}\ncapture_output = preload_app = True")  # fmt: skip
+    server = start("-c", str(file), "plain", bind=None, up=False)
+    with Tail(log) as lines:
+        lines.wait_for("worker 0 .*is ready")
+        log.rename(tmp_path / "log.1")
+        server.signal("USR1")
+    with Tail(log) as lines:
+        lines.wait_for("USR1: the log files are open anew")
+        server.signal("TTIN")
+        lines.wait_for("^a worker$")
+    assert server.stop() == 0
+
+
 def test_gunicorns_surroundings_are_read_if_asked_for(tmp_path: Path, start: Start) -> None:
     (tmp_path / "shop.py").write_text(PLAIN)
     configured(tmp_path, "threads = 2\nwsgi_app = 'shop'")
