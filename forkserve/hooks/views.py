@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from forkserve.settings import Settings
 from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.kinds import Span
-from forkserve.settings.translation import standing
 
 _VERIFY = ("none", "optional", "required")  # ssl.CERT_NONE, ...
 _WHERE_NONE_IS_ZERO = ("timeout", "max_requests")
@@ -29,7 +28,7 @@ class Configuration:
         if name.startswith("__"):
             raise AttributeError(name)
         entry = ENTRIES.get(name)
-        here = name if entry is None else standing(entry)[1]
+        here = name if entry is None else entry.here
         if not here:
             return None
         value = getattr(self._settings, here)

@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 _S, _N, _R = Verdict.SUPPORTED, Verdict.NEEDLESS, Verdict.REFUSED
 _OPTIONAL_HTTP = "it softens the parsing of HTTP, which is strict here: repair the client"
-_ASGI = "this is a WSGI server: serve an ASGI application with uvicorn"
+ASGI = "this is a WSGI server: serve an ASGI application with uvicorn"
 _HTTP2 = "HTTP/1.1 is spoken here: let the proxy in front speak HTTP/2"
 _TASKS = "tasks outside of requests are a task queue's work: Celery, RQ, Dramatiq"
 _HOOK = "As there."
@@ -85,7 +85,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("errorlog", ("--error-logfile", "--log-file"), _S, "error_logfile", "A reader that does not read, or a full disk, blocks nobody."),
     Entry("loglevel", ("--log-level",), _S, "log_level", _HOOK),
     Entry("capture_output", ("--capture-output",), _S, "capture_output", "Line by line, and rotated with the log.", True),
-    Entry("logger_class", ("--logger-class",), _R, "", "the logs are the server's own: see `access_logformat`, `error_logfile`"),
+    Entry("logger_class", ("--logger-class",), _R, "", "the logs are the server's own: see `access_log_format`, `error_logfile`"),
     Entry("logconfig", ("--log-config",), _S, "log_config", "TOML or JSON for dictConfig; the INI form of fileConfig is not read.", False, (None, "")),
     Entry("logconfig_dict", (), _R, "", "write it into a file of TOML or JSON, and name that with --log-config; the application configures its own loggers as it likes", False, ({}, None)),
     Entry("logconfig_json", ("--log-config-json",), _S, "log_config", _HOOK, False, (None, "")),
@@ -144,10 +144,10 @@ TABLE: tuple[Entry, ...] = (
     Entry("casefold_http_method", ("--casefold-http-method",), _R, "", _OPTIONAL_HTTP, True, (False, None)),
     Entry("forwarder_headers", ("--forwarder-headers",), _N, "", "`forwarded_allow_ips` decides on all fields that only a proxy may send"),
     Entry("header_map", ("--header-map",), _R, "", "fields with an underscore are dropped, so that they cannot forge others: have the client use hyphens", False, ("drop", None)),
-    Entry("asgi_loop", ("--asgi-loop",), _N, "", _ASGI),
-    Entry("asgi_lifespan", ("--asgi-lifespan",), _N, "", _ASGI),
-    Entry("asgi_disconnect_grace_period", ("--asgi-disconnect-grace-period",), _N, "", _ASGI),
-    Entry("websocket_max_message_size", ("--websocket-max-message-size",), _N, "", _ASGI),
+    Entry("asgi_loop", ("--asgi-loop",), _N, "", ASGI),
+    Entry("asgi_lifespan", ("--asgi-lifespan",), _N, "", ASGI),
+    Entry("asgi_disconnect_grace_period", ("--asgi-disconnect-grace-period",), _N, "", ASGI),
+    Entry("websocket_max_message_size", ("--websocket-max-message-size",), _N, "", ASGI),
     Entry("http_parser", ("--http-parser",), _N, "", "there is one parser"),
     Entry("root_path", ("--root-path",), _R, "", "set SCRIPT_NAME in a middleware of the application, where the proxy does not cut the prefix off", False, ("", None)),
     Entry("dirty_apps", ("--dirty-app",), _R, "", _TASKS, False, ([], (), None)),

@@ -4,7 +4,6 @@
 """
 
 from forkserve.settings.gunicorn import TABLE, VERSION, Verdict
-from forkserve.settings.translation import standing
 
 _FIRST = f""".. list-table::
    :header-rows: 1
@@ -25,8 +24,8 @@ def rst_table() -> str:
     for verdict, heading in _HEADINGS.items():
         lines += [f"   * - **{heading}**", "     -"]
         for entry in TABLE:
-            now, here, says = standing(entry)
-            if now is not verdict:
+            here, says = entry.here, entry.says
+            if entry.verdict is not verdict:
                 continue
             options = ", ".join(f"``{option}``" for option in entry.options)
             lines.append(f"   * - ``{entry.name}``" + (f" {options}" if options else ""))

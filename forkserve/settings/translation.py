@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forkserve.settings.declared import declarations
-from forkserve.settings.gunicorn import TABLE, Entry, Verdict
+from forkserve.settings.gunicorn import ASGI, TABLE, Entry, Verdict
 
 _DAY = 86400
 _SYSLOG = "udp://localhost:514"
@@ -24,8 +24,6 @@ _NO_GREENLETS = (
     "there are no greenlets here, and none are needed to hold connections open: leave it out, and "
     "set --threads to the number of calls that wait for others at the same time"
 )
-_NO_ASGI = "this is a WSGI server: serve an ASGI application with uvicorn"
-_ABSENT = "this version has no such setting: leave it out"
 _UNKNOWN_CLASS = "there is one kind of worker, and another's class is not used: leave it out"
 
 
@@ -39,14 +37,6 @@ class Translated:
     problems: list[str] = field(default_factory=list)
 
 
-def standing(entry: Entry) -> tuple[Verdict, str, str]:
-    """(verdict, setting of ours, sentence), with the settings that there are."""
-    for name in (entry.here, entry.name):
-        if not name or name in declarations():
-            return entry.verdict, name if entry.here else "", entry.says
-    return Verdict.REFUSED, "", _ABSENT
-
-
 def translate(given: Mapping[str, tuple[Any, str]]) -> Translated:
     """``given``: name of Gunicorn's -> (raw, origin)."""
     result = Translated()
@@ -58,19 +48,18 @@ def translate(given: Mapping[str, tuple[Any, str]]) -> Translated:
 
 
 def _take(entry: Entry, raw: Any, origin: str, result: Translated) -> None:
-    verdict, here, says = standing(entry)
     if entry.name == "worker_class":
         _take_class(raw, origin, result)
     elif raw is None or raw in entry.off:
         return
-    elif verdict is Verdict.SUPPORTED:
-        if here:
-            result.values[here] = (in_our_form(here, raw, python=True), origin)
-    elif verdict is Verdict.NEEDLESS:
+    elif entry.verdict is Verdict.SUPPORTED:
+        if entry.here:
+            result.values[entry.here] = (in_our_form(entry.here, raw, python=True), origin)
+    elif entry.verdict is Verdict.NEEDLESS:
         if raw not in (False, "", [], {}):
-            result.notes.append(f"{origin} is not needed here, and does nothing: {says}")
+            result.notes.append(f"{origin} is not needed here, and does nothing: {entry.says}")
     else:
-        result.problems.append(f"{origin}: {entry.name} has no counterpart here: {says}")
+        result.problems.append(f"{origin}: {entry.name} has no counterpart here: {entry.says}")
 
 
 def _take_syslog(given: Mapping[str, tuple[Any, str]], result: Translated) -> None:
@@ -108,7 +97,7 @@ def _take_class(raw: Any, origin: str, result: Translated) -> None:
     if "gevent" in lower or "eventlet" in lower or "tornado" in lower:
         why = _NO_GREENLETS
     elif "uvicorn" in lower or "asgi" in lower or "aiohttp" in lower or "hypercorn" in lower:
-        why = _NO_ASGI
+        why = ASGI
     else:
         why = _UNKNOWN_CLASS
     result.problems.append(f"{origin} {name}: {why}")

@@ -13,7 +13,7 @@ from forkserve.gunicorn_line import Line, not_read, read_line, read_surroundings
 from forkserve.settings import declarations, load_settings
 from forkserve.settings.gunicorn import ENTRIES, TABLE, VERSION, Entry, Verdict
 from forkserve.settings.moving import rst_table
-from forkserve.settings.translation import in_our_form, spelled, standing, translate
+from forkserve.settings.translation import in_our_form, spelled, translate
 
 ROOT = Path(__file__).parents[2]
 # What is here, and is no setting of its own.
@@ -47,9 +47,10 @@ def test_every_entry_has_its_words_and_its_counterpart(entry: Entry) -> None:
     assert len(entry.says) < 200
     if entry.verdict is Verdict.SUPPORTED:
         assert entry.says.endswith(".")
-        assert entry.here or entry.name in WITHOUT
+        assert entry.here in declarations() or entry.name in WITHOUT
     else:
         assert not entry.says.endswith(".")  # it is the rest of a sentence
+        assert {*re.findall("`([a-z_]+)`", entry.says)} <= {*declarations()}
 
 
 @pytest.mark.parametrize("option", [*spelled()])
@@ -61,7 +62,7 @@ def test_every_option_is_taken_and_does_what_the_table_says(option: str) -> None
     if entry.name == "worker_class":
         assert "is not used" in line.problems[0]
         return
-    verdict, here, says = standing(entry)
+    verdict, says = entry.verdict, entry.says
     if verdict is Verdict.REFUSED:
         assert (line.values, line.notes, len(line.problems)) == ({}, [], 1)
         assert line.problems[0].startswith("--")
@@ -70,7 +71,7 @@ def test_every_option_is_taken_and_does_what_the_table_says(option: str) -> None
         assert (line.values, line.problems, len(line.notes)) == ({}, [], 1)
         assert says in line.notes[0]
     else:
-        assert [*line.values] == [here]
+        assert [*line.values] == [entry.here]
         assert (line.notes, line.problems) == ([], [])
 
 
