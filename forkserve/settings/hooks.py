@@ -1,4 +1,4 @@
-"""The settings that moving from Gunicorn needs: its hooks, and where the application's output goes.
+"""The settings of hooks, which are Gunicorn's.
 
 A hook is a function of a Python file (`-c gunicorn.conf.py`), or is named, "module:function". Which
 process calls it, with what, is the matter of ``forkserve.hooks``.
@@ -11,7 +11,7 @@ from typing import Any
 
 from forkserve.settings.control import ControlSettings
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.kinds import FLAG, NONE, Kind
+from forkserve.settings.kinds import NONE, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,6 @@ class HookSettings(ControlSettings):
         "config, default_ssl_context_factory", "by the master for the context of TLS, at the start "
         "and at each HUP. It returns an ssl.SSLContext.",
         "Only with `certfile`. For what `ciphers` and `tls_min_version` cannot say.",
-    )
-
-    capture_output: bool = _declare(
-        "Logging", False, FLAG,
-        "Let what the application writes to standard output and standard error go to the file of "
-        "`error_logfile`; nothing changes where that is -.",
-        "Not needed under systemd and in containers, which take the standard streams.",
-        "--capture-output",
     )
     # fmt: on
 

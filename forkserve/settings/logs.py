@@ -47,6 +47,13 @@ class LogSettings(StatusSettings):
         "process crashes stays text.",
         "--log-format",
     )
+    capture_output: bool = _declare(
+        "Logging", False, kinds.FLAG,
+        "Let what the application writes to standard output and standard error go to the file of "
+        "`error_logfile`; nothing changes where that is -.",
+        "Not needed under systemd and in containers, which take the standard streams.",
+        "--capture-output",
+    )
     log_config: str | None = _declare(
         "Logging", None, kinds.text("FILE", none=True),
         "File (TOML or JSON) for logging.config.dictConfig in the workers. Lines of theirs go to "

@@ -11,7 +11,7 @@ from forkserve.settings.origin import Origins
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings(Origins):
-    """The first half of ``Settings``."""
+    """The first part of ``Settings``."""
 
     # fmt: off
     app: str = _declare(

@@ -2,6 +2,7 @@
 
 import os
 from ipaddress import ip_network
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -471,6 +472,11 @@ def test_every_setting_has_its_help_its_advice_and_its_option() -> None:
         if name != "app" and declaration.group != "Hooks":
             assert "--" + name.replace("_", "-") == declaration.options[-1]
         assert (PREFIX + name.upper()).isidentifier()
+
+
+def test_a_group_of_settings_stands_in_one_place() -> None:
+    groups = [group for group, _ in groupby(it.group for it, _ in declarations().values())]
+    assert sorted(groups) == sorted({*groups})
 
 
 def test_the_configuration_file_is_the_declared_one() -> None:
