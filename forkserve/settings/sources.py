@@ -18,6 +18,7 @@ from forkserve.net.address import InetAddress
 from forkserve.net.peers import NOBODY
 from forkserve.settings import development
 from forkserve.settings.declared import Settings, declarations
+from forkserve.settings.gunicorn import ENTRIES, Verdict
 from forkserve.settings.kinds import Kind
 from forkserve.settings.python_file import is_python, read_python
 from forkserve.settings.status import conflicts_of_status
@@ -31,40 +32,17 @@ _OF_KUBERNETES = re.compile(
     r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_[A-Z]+(_[A-Z]+)?|(?P<url>PORT))"
 )
 
-# Names under which people look for a setting because another server, Gunicorn above all, calls it
-# so in its configuration file.
+# Names under which people look for a setting because it is called so elsewhere: by another server
+# than Gunicorn, whose own are in its table, or as an option of that.
 _ELSEWHERE = {
-    "accesslog": "access_logfile",
     "access_logformat": "access_log_format",
-    "errorlog": "error_logfile",
-    "loglevel": "log_level",
-    "keepalive": "keep_alive",
     "limit_request_body": "max_body",
     "listen": "bind",
     "log_file": "error_logfile",
     "max_worker_lifetime": "max_lifetime",
-    "pidfile": "pid",
-    "preload_app": "preload",
     "processes": "workers",
-    "reload_extra_files": "reload_extra",
     "reload_on_rss": "max_rss",
-    "proc_name": "name",
-    "proxy_allow_ips": "proxy_allow_from",
-    "raw_env": "env",
-    "ssl_version": "tls_min_version",
     "worker_processes": "workers",
-    "worker_tmp_dir": "tmp_dir",
-    "wsgi_app": "app",
-}
-
-# And what has no counterpart, by the names of the configuration file.
-_NOT_HERE = {
-    "daemon": "it runs in the foreground; let systemd or a container keep it",
-    "do_handshake_on_connect": "handshakes wait in the loop, and hold up nobody",
-    "forwarder_headers": "see `forwarded_allow_ips`, which decides on all such fields",
-    "initgroups": "workers always have the groups of `user`",
-    "secure_scheme_headers": "the scheme is read from X-Forwarded-Proto and Forwarded",
-    "worker_class": "there is one kind of worker",
 }
 
 
@@ -247,9 +225,11 @@ def suggestion(name: str, spell: Callable[[str], str] = str) -> str:
     from difflib import get_close_matches  # only for mistakes
 
     name = name.lower().replace("-", "_")
-    if name in _NOT_HERE:
-        return f"; {_NOT_HERE[name]}"
-    close = _ELSEWHERE.get(name) or next(iter(get_close_matches(name, declarations(), 1)), None)
+    theirs = ENTRIES.get(name)
+    if theirs is not None and theirs.verdict is not Verdict.SUPPORTED:
+        return f"; {theirs.says}"
+    close = (theirs.here if theirs is not None else "") or _ELSEWHERE.get(name)
+    close = close or next(iter(get_close_matches(name, declarations(), 1)), None)
     return f"; did you mean {spell(close)}?" if close else ""
 
 

@@ -16,6 +16,7 @@ from forkserve.net.peers import parse_peer
 from forkserve.proc.cpus import usable_cpus
 from forkserve.proc.memory import usable_memory
 from forkserve.settings import Settings, declarations, kinds, load_settings, reference
+from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.sources import PREFIX, suggestion
 
 ROOT = Path(__file__).parents[2]
@@ -259,14 +260,15 @@ def test_problems_of_the_command_line_come_first_and_blame_nothing_on_the_applic
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("worker-class", "; there is one kind of worker"),
+        ("worker-class", f"; {ENTRIES['worker_class'].says}"),
         ("PRELOAD_APP", "; did you mean <preload>?"),
         ("keepalive", "; did you mean <keep_alive>?"),
         ("wrokers", "; did you mean <workers>?"),
         ("log-file", "; did you mean <error_logfile>?"),
-        ("secure-scheme-headers", "; the scheme is read from X-Forwarded-Proto and Forwarded"),
-        ("forwarder-headers", "; see `forwarded_allow_ips`, which decides on all such fields"),
+        ("secure-scheme-headers", f"; {ENTRIES['secure_scheme_headers'].says}"),
+        ("daemon", "; it runs in the foreground; let systemd or a container keep it"),
         ("initgroups", "; workers always have the groups of `user`"),
+        ("reload-extra-files", "; did you mean <reload_extra>?"),
         ("statsd-hots", "; did you mean <statsd_host>?"),
         ("zzzzzzzzzzz", ""),
     ],
