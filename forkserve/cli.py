@@ -296,7 +296,7 @@ def _put_in_front(settings: Settings, board: Scoreboard, app: Application) -> Ap
     health, metrics = settings.health_path, settings.metrics_path
     if health is None and metrics is None:
         return app
-    from forkserve.ops.status import OwnPaths  # as above
+    from forkserve.ops.own_paths import OwnPaths  # only for who asks
 
     return OwnPaths(
         app, lambda: take_snapshot(board, time.monotonic()), health=health, metrics=metrics

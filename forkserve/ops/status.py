@@ -98,37 +98,6 @@ class StatusSite:
         return Answer(200, "application/json", text.encode("ascii"))
 
 
-class OwnPaths:
-    """An application with paths of ours in front: `health_path` and `metrics_path`."""
-
-    def __init__(
-        self,
-        application: Callable[..., Any],
-        take: Callable[[], Mapping[str, Any]],
-        *,
-        health: str | None,
-        metrics: str | None,
-    ) -> None:
-        """``take``: a snapshot. A path that is None is not ours."""
-        self._application = application
-        self._routes: dict[str, Callable[[Environ], Answer]] = {}
-        if metrics is not None:
-            self._routes[_as_in_environ(metrics)] = lambda environ: measurements(take(), environ)
-        if health is not None:
-            self._routes[_as_in_environ(health)] = lambda environ: readiness(take())
-
-    def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Any:
-        route = self._routes.get(environ["PATH_INFO"])
-        if route is None:
-            return self._application(environ, start_response)
-        return respond_with(route, environ, start_response)
-
-
-def _as_in_environ(path: str) -> str:
-    """As in PATH_INFO: octets, read as latin-1."""
-    return os.fsencode(path).decode("latin-1")
-
-
 def readiness(snapshot: Mapping[str, Any]) -> Answer:
     """200, or 503 and why."""
     why = why_not_ready(snapshot)

@@ -33,6 +33,7 @@ OWN_MODULES = (
     "forkserve.worker.",
     "forkserve.wsgi.",
     "forkserve.develop.",
+    "forkserve.ops.own_paths",
 )  # which no traceback begins with
 _NO_BODY = RequestFraming(0, False)
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's

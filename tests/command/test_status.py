@@ -292,6 +292,14 @@ def test_paths_of_ours_on_the_main_address(start: Start) -> None:
     assert server.get("/pid")[0] == 200
 
 
+def test_no_traceback_shows_what_stands_in_front(start: Start) -> None:
+    server = start("plain", "--health-path", "/health", errors=("the application raised",))
+    assert server.get("/fail")[0] == 500
+    server.wait_for("RuntimeError")
+    assert server.stop() == 0
+    assert "forkserve/" not in server.log
+
+
 def test_statsd_is_told_of_each_request(start: Start) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))

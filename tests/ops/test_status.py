@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from forkserve.ops import metrics
 from forkserve.ops.health import why_not_ready
 from forkserve.ops.history import SECONDS, History, difference
+from forkserve.ops.own_paths import OwnPaths
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.ops.snapshot import take_snapshot
-from forkserve.ops.status import OwnPaths, StatusSite
+from forkserve.ops.status import StatusSite
 from tests.ops.snapshots import COUNTERS, counted, listener, snapshot, worker
 
 HOSTILE = "GET /<script>alert(1)</script>\xff HTTP/1.1"
