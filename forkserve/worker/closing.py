@@ -18,11 +18,14 @@ class Closing:
     """One ``close`` that runs. Where it outlasts its lead, the loop watches it as it does a
     connection whose call runs: ``state``, ``deadline`` and ``wake_at`` are as there."""
 
-    __slots__ = ("_line", "_service", "cell", "deadline", "state", "wake_at")
+    __slots__ = ("_line", "_request_id", "_service", "cell", "deadline", "state", "wake_at")
 
-    def __init__(self, service: Service, cell: Cell, line: str, now: float) -> None:
+    def __init__(
+        self, service: Service, cell: Cell, line: str, request_id: str, now: float
+    ) -> None:
         self._service = service
         self._line = line
+        self._request_id = request_id
         self.cell = cell
         self.state = State.RUNNING
         self.deadline = now + service.timeout
@@ -34,7 +37,7 @@ class Closing:
     def expire(self, now: float) -> None:
         """The deadline has passed."""
         if overdue(self.cell, now):
-            self._service.report_stuck(self.cell, self._line, "")
+            self._service.report_stuck(self.cell, self._line, self._request_id)
             self.cell.end()
             self.state = State.CLOSED
         self.deadline = self.cell.deadline or _NEVER
@@ -43,10 +46,10 @@ class Closing:
 def close_files(service: Service) -> None:
     """Close what was sent of files; its errors are the application's, too. Raises Lost."""
     while service.closings:
-        wrapper, line = service.closings.popleft()
+        wrapper, line, request_id = service.closings.popleft()
         lead = service.lead
         lock, cell, now = lead.lock, lead.cell, service.clock()
-        lead.in_call = closing = Closing(service, cell, line, now)
+        lead.in_call = closing = Closing(service, cell, line, request_id, now)
         cell.begin(service.timeout, now, line)
         lock.release()
         try:
@@ -57,7 +60,7 @@ def close_files(service: Service) -> None:
             what, trace = in_a_line(raised), traceback_of(raised, OWN_MODULES)
             service.log.error(
                 "after the response to %.200r the application raised %s\n%s", line, what, trace,
-                extra=OF_APPLICATION,
+                extra={**OF_APPLICATION, "request_id": request_id},
             )  # fmt: skip
         service.end_child()
         cell.end()

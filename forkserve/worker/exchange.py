@@ -245,7 +245,7 @@ class Exchange(Sink):
         self.encoder.body_octets -= region.length  # what is left of it
         service.file_room += FILE_DESCRIPTORS
         os.close(region.fd)
-        service.closings.append((region.wrapper, line))
+        service.closings.append((region.wrapper, line, self.request_id))
 
     def identify(self) -> str:
         """The id of the request, made now if it has none yet. "": they have none here."""

@@ -61,7 +61,8 @@ class Service:
     ``file_room``   how many more files may be open at once: bodies of requests, and of responses
     ``input_room``  how many more octets of unfinished requests may be kept in memory
     ``gives``       the worker retires, and others go on with its connections
-    ``closings``    files that were sent, with their request lines: the application's to close
+    ``closings``    files that were sent, with the lines and the ids of their requests: the
+                    application's to close
     ``verdicts``    of exchanges whose call has lost the lead: how it ended, OVER or REVOKED. Set
                     once, by ``decide``
     ``running``     what this thread is in
@@ -97,7 +98,7 @@ class Service:
         self.tally = Tally()  # on no scoreboard
         self.file_room = file_room
         self.input_room = _INPUT_ROOM
-        self.closings: deque[tuple[FileWrapper, str]] = deque()
+        self.closings: deque[tuple[FileWrapper, str, str]] = deque()
         self.verdicts: dict[object, str] = {}
         self.running = _Running()
         self.woke = float("inf")

@@ -288,6 +288,7 @@ def test_an_error_in_the_close_of_a_file_is_only_logged(site: Site) -> None:
     assert peer.body() == CONTENT
     assert (peer.state, site.closings) == (State.IDLE, 1)
     assert "in close" in peer.log.lines[0]
+    assert peer.log.records[0].request_id == peer.accesses.seen[0].request_id != ""
 
 
 def test_the_close_of_a_file_stands_on_the_scoreboard(site: Site) -> None:
