@@ -34,6 +34,8 @@ class Configuration:
         value = getattr(self._settings, here)
         if isinstance(value, Span):
             return value.least
+        if name == "control_socket_disable":
+            return value is None
         if name == "cert_reqs":
             return _VERIFY.index(value)
         if value is None and name in _WHERE_NONE_IS_ZERO:

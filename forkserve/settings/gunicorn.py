@@ -161,7 +161,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("dirty_worker_exit", (), _N, "", _TASKS),
     Entry("control_socket", ("--control-socket",), _S, "control_socket", "For forkservectl.", False, (None, "")),
     Entry("control_socket_mode", ("--control-socket-mode",), _N, "", "the control socket is for its owner and root alone"),
-    Entry("control_socket_disable", ("--no-control-socket",), _N, "", "write `control_socket = none` if you want none", True),
+    Entry("control_socket_disable", ("--no-control-socket",), _S, "control_socket", "It is none then.", True, (False, None)),
 )
 # fmt: on
 

@@ -189,6 +189,7 @@ def _proxy_protocol(raw: Any) -> Any:
 
 _FORMS: dict[str, Callable[[Any], Any]] = {
     "bind": _bind,
+    "control_socket": lambda raw: "none" if raw is True else raw,  # of control_socket_disable
     "cert_reqs": lambda raw: _VERIFY.get(str(int(raw) if isinstance(raw, int) else raw), raw),
     "graceful_timeout": _instead_of_zero("100ms"),
     "keep_alive": _instead_of_zero("100ms"),

@@ -113,6 +113,7 @@ def test_the_configuration_has_gunicorns_names() -> None:
     )  # fmt: skip
     assert cfg.bind == ["127.0.0.1:80", str(parse_address("unix:/a"))]
     assert (cfg.workers, cfg.threads, cfg.timeout, cfg.keepalive) == (2, 2, 0, 5.0)
+    assert cfg.control_socket_disable is False
     assert (cfg.proc_name, cfg.accesslog, cfg.errorlog, cfg.pidfile) == ("shop", "-", "-", "p")
     assert (cfg.loglevel, cfg.max_requests, cfg.preload_app) == ("debug", 0, False)
     assert (cfg.cert_reqs, cfg.is_ssl, cfg.worker_class_str) == (0, False, "gthread")

@@ -111,6 +111,7 @@ def test_options_that_are_ours_have_the_same_letters() -> None:
         ("forwarded_allow_ips", "10.0.0.1,::1", "forwarded_allow_ips", ["10.0.0.1", "::1", "unix"]),
         ("forwarded_allow_ips", "", "forwarded_allow_ips", ["none"]),
         ("preload_app", True, "preload", True), ("pidfile", "x", "pid", "x"),
+        ("control_socket", "/run/a.ctl", "control_socket", "/run/a.ctl"), ("control_socket_disable", True, "control_socket", "none"),
         ("wsgi_app", "a:b", "app", "a:b"), ("raw_env", ("A=b",), "env", ["A=b"]),
     ],
 )  # fmt: skip
@@ -156,7 +157,7 @@ def test_the_kinds_that_work_in_threads_need_no_word(raw: str) -> None:
         ("daemon", False), ("reload", False), ("spew", False), ("paste", None), ("user", None),
         ("worker_tmp_dir", None), ("reuse_port", False), ("http_protocols", "h1"), ("header_map", "drop"),
         ("logconfig_dict", {}), ("dirty_apps", []), ("statsd_host", None), ("root_path", ""),
-        ("worker_class", ""),
+        ("worker_class", ""), ("control_socket_disable", False),
     ],
 )  # fmt: skip
 def test_what_asks_for_nothing_is_not_spoken_of(name: str, raw: Any) -> None:
