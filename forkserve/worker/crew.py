@@ -231,10 +231,11 @@ class Crew:
         """Say where it stands, and have this worker replaced."""
         ident = next(member.ident for member in self._members if member.cell is cell)
         self._service.log.error(
-            "the call of %.200r has made no progress for %g s, longer than `timeout` allows. The "
+            "the call of %.200r has made no progress for %g s, longer than %s allows. The "
             "client is told, and the worker is replaced; nobody else is affected. Raise `timeout` "
             "if such requests are normal, or see environ['forkserve.deadline']. It stands at\n%s",
-            request, cell.limit, _stack_of(ident), extra={"request_id": request_id},
+            request, cell.limit, self._service.named("timeout"), _stack_of(ident),
+            extra={"request_id": request_id},
         )  # fmt: skip
         self._announce(Message.STUCK, request)
         self._service.aborts()

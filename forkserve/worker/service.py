@@ -66,6 +66,7 @@ class Service:
     ``verdicts``    of exchanges whose call has lost the lead: how it ended, OVER or REVOKED. Set
                     once, by ``decide``
     ``running``     what this thread is in
+    ``named``       a setting with its origin, for the log
     ``woke``        when the loop had its events, and could call: what they brought was there then
     ``lag``         so many seconds before that it may have come: the loop did not look meanwhile
     ``ids``         of requests; None: they have none
@@ -101,6 +102,7 @@ class Service:
         self.closings: deque[tuple[FileWrapper, str, str]] = deque()
         self.verdicts: dict[object, str] = {}
         self.running = _Running()
+        self.named = settings.named
         self.woke = float("inf")
         self.lag = 0.0
         self.tell: Callable[[], None] | None = None
@@ -260,9 +262,9 @@ class Service:
         others = f", and so {'was' if count == 1 else 'were'} {count} before it" if count else ""
         self._bodies_not_told_of, self._tell_of_bodies = 0, now + _TELL_EVERY
         self.log.error(
-            "a body cannot be collected in %s (`tmp_dir`): %s. The request %.200r is answered with "
+            "a body cannot be collected in %s (%s): %s. The request %.200r is answered with "
             "507%s. %s",
-            self.tmp_dir or default, error.strerror, line, others, cure,
+            self.tmp_dir or default, self.named("tmp_dir"), error.strerror, line, others, cure,
         )  # fmt: skip
 
     def own_lines(self, now: float) -> OwnLines:

@@ -163,6 +163,7 @@ def test_a_stuck_call_is_ended_with_its_stack_in_the_log(
         assert response.status == 504
         line = server.wait_for("longer than `timeout`")[0].string
         assert f"'GET /{route} HTTP/1.1'" in line
+        assert "longer than `timeout` from --timeout allows" in line
         server.wait_for(rf'File ".*plain.py", line \d+, in {where}')
         server.wait_for("is ready", count=2)
         server.wait_for("has left")
