@@ -6,10 +6,21 @@ what it likes.
 
 import logging
 
+_NAME = "gunicorn.error"
+
 
 def lend(log: logging.Logger) -> None:
     """Let what is said to "gunicorn.error" in this process go where ``log`` writes."""
-    lent = logging.getLogger("gunicorn.error")
+    lent = logging.getLogger(_NAME)
     lent.handlers[:] = log.handlers  # the list itself: others refer to it
     lent.setLevel(log.level)
     lent.propagate = False
+
+
+def take_back() -> None:
+    """Where `log_config` is to say what becomes of that logger: nothing is left of what the master
+    has lent, which its children have too. Else its lines would never come to the root."""
+    lent = logging.getLogger(_NAME)
+    lent.handlers[:] = []
+    lent.setLevel(logging.NOTSET)
+    lent.propagate = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from io import TextIOBase
 from typing import Any, NamedTuple
 
+from forkserve.hooks.loggers import take_back
 from forkserve.ops.access import AccessLog
 from forkserve.ops.log_config import AccessRelay, ErrorRelay, Relay, Targets, configure
 from forkserve.ops.logs import LineStream, LogFile, error_log, error_stream
@@ -36,6 +37,7 @@ def configure_logging(settings: Settings, config: Mapping[str, Any] | None) -> T
     """Do here what ``config``, the content of `log_config`, says. Raises ForkserveError."""
     if settings.log_config is None or config is None:
         return None
+    take_back()  # what this process has of the master's
     return configure(settings.log_config, config)
 
 

@@ -178,6 +178,21 @@ def test_lines_through_the_logging_module(
     assert "failed on purpose" not in server.log
 
 
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_a_logger_of_the_file_may_leave_its_lines_to_the_root(
+    start: Start, tmp_path: Path, preload: tuple[str, ...]
+) -> None:
+    config, lines = tmp_path / "log.toml", tmp_path / "lines"
+    config.write_text(
+        f"version = 1\n[handlers.file]\nclass = 'logging.FileHandler'\nfilename = '{lines}'\n"
+        "[loggers.'gunicorn.error']\nlevel = 'INFO'\n[root]\nhandlers = ['file']\n"
+    )
+    server = start(*preload, "--log-config", str(config), "plain")
+    assert server.get("/fail")[0] == 500
+    assert server.stop() == 0
+    assert "the application raised RuntimeError" in lines.read_text()
+
+
 def test_the_last_lines_of_a_worker_are_written(start: Start, tmp_path: Path) -> None:
     server = start("--log-config", config(tmp_path), "--access-log-format", "%(r)s", "plain")
     for _ in range(100):
