@@ -186,5 +186,5 @@ def tree_of(settings: Settings, config: str | None) -> Tree:
     roots = list(dict.fromkeys(map(os.path.normpath, wanted)))
     extra = [Extra.of(text, directory) for text in settings.reload_extra]
     if config is not None:
-        extra.append(Extra(os.path.abspath(config)))
+        extra.append(Extra(os.path.abspath(config.removeprefix("file:"))))  # Gunicorn's may be so
     return Tree(roots, extra, directory)

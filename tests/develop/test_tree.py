@@ -98,7 +98,9 @@ def test_the_settings_say_where(tmp_path: Path) -> None:
     settings = Settings(
         app="a", chdir=str(tmp_path / "site"), pythonpath=("../lib",), reload_extra=("x.html",)
     )
-    tree = tree_of(settings, str(tmp_path / "conf" / "f.toml"))
+    config = str(tmp_path / "conf" / "f.toml")
+    assert config in tree_of(settings, f"file:{config}").look().files
+    tree = tree_of(settings, config)
     assert tree.directory == str(tmp_path / "site")
     assert tree.roots[:2] == [str(tmp_path / "site"), str(tmp_path / "lib")]
     assert not [root for root in tree.roots if "site-packages" in root or "/python3" in root]
