@@ -65,12 +65,14 @@ class Control:
         succession: Succession,
         feed: Callable[[story.Event], None],
         take_signal: Callable[[signal.Signals], None],
+        drains: Callable[[], bool],
         order: Callable[[int, Message], None],
         write_record: Callable[[], None],
         scoreboard: Scoreboard,
     ) -> None:
         """``feed`` lets the supervisor handle an event and all that follows; ``take_signal``
-        is what is done about one that comes; ``order`` says something to a worker;
+        is what is done about one that comes; ``drains``: most are ignored, as the server is about
+        to stop; ``order`` says something to a worker;
         ``write_record`` puts on the ``scoreboard`` what the master knows."""
         self.stacks = Stacks(order)
         self._supervisor = supervisor
@@ -78,6 +80,7 @@ class Control:
         self._succession = succession
         self._feed = feed
         self._take_signal = take_signal
+        self._drains = drains
         self._write_record = write_record
         self._scoreboard = scoreboard
         self._warning = ""
@@ -256,7 +259,7 @@ class Control:
         self._waits.append(_Wait(caller, outcome))
 
     def _reload(self, caller: Caller) -> Answer | None:
-        if self._stops():
+        if self._stops() or self._drains():
             return refusal(_ENDS)
         progress = self._succession.progress
         if progress.step is Step.BOOTING:
@@ -289,6 +292,8 @@ class Control:
         return None
 
     def _upgrade(self, caller: Caller) -> Answer | None:
+        if self._drains():
+            return refusal(_ENDS)
         progress = self._succession.progress
         if progress.alive:
             return refusal(upgrade.UNDER_WAY.format(progress.pid).removeprefix("USR2: ignored, "))

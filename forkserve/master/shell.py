@@ -85,6 +85,7 @@ class Shell:
         self._control = Control(
             self._supervisor, self._generations, succession, self._feed,
             lambda number: self._presence.take_signal(number, time.monotonic()),
+            lambda: self._presence.is_draining,
             self._channels.tell, self._write_record, self._scoreboard,
         )  # fmt: skip
         self._woke = _NEVER  # when its last wait was over

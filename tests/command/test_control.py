@@ -302,6 +302,16 @@ def test_stop_after_a_while(controlled: Callable[..., Controlled]) -> None:
     assert it.server.wait() == 0
 
 
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_what_is_about_to_stop_begins_nothing(
+    controlled: Callable[..., Controlled], command: str
+) -> None:
+    it = controlled("--drain-delay", "30", "plain")
+    it.server.signal("TERM")
+    it.server.wait_for("TERM: draining")
+    assert "the server is stopping" in it.refused(command)
+
+
 def test_after_a_stop_there_is_room_for_the_next(
     controlled: Callable[..., Controlled],
 ) -> None:
