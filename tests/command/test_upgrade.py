@@ -230,6 +230,16 @@ def test_a_stop_meanwhile_ends_both(slow: Line, app: Path, name: str) -> None:
     assert list(app.glob("pid*")) == []
 
 
+def test_term_meanwhile_is_not_held_back(line: Begin, app: Path, gate: Path) -> None:
+    one = line("--drain-delay", "1h", "shop", cwd=app)
+    boot = f"import os\nos.write(2, b'booting\\n')\nopen({str(gate)!r}).close()\n"
+    (app / "shop.py").write_text(boot + PLAIN)
+    new = one.usr2()
+    one.server.wait_for("^booting")
+    one.end()  # else the old one would drain, and the new one would never hear of the TERM
+    assert wait_for_death(new)
+
+
 def test_term_while_the_old_one_still_answers(line: Begin, app: Path, gate: Path) -> None:
     """A service manager kills what is left when the main process ends: so that ends last."""
     one = line("-p", str(app / "pid"), "shop", cwd=app)
