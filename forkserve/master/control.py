@@ -332,8 +332,12 @@ class Control:
                     )
                 return None
             now = self._serving(slot)
-            pid = 0 if now is None else now.pid
-            return consent(f"{before} leaves, and pid {pid} serves in its place", pid=pid)
+            if now is None:
+                return refusal(
+                    f"{before} has ended, and nobody serves in its place yet; the error log says "
+                    "why. `forkservectl status` shows who does"
+                )
+            return consent(f"{before} leaves, and pid {now.pid} serves in its place", pid=now.pid)
 
         self._await(caller, outcome)
         return None

@@ -198,6 +198,24 @@ def test_retire(controlled: Callable[..., Controlled], app: Path) -> None:
     assert it.server.get("/pid") == (200, after)
 
 
+def test_retire_of_a_worker_that_dies_first(
+    controlled: Callable[..., Controlled], app: Path, gate: Path
+) -> None:
+    it = controlled("shop", cwd=app)
+    old = int(it.server.get("/pid")[1])
+    boot = f"import os\nos.write(2, b'booting\\n')\nopen({str(gate)!r}).close()\n"
+    (app / "shop.py").write_text(boot + (app / "shop.py").read_text())
+    with subprocess.Popen(
+        [CTL, "--pid-file", it.pid_file, "retire", "0"], stderr=subprocess.PIPE, text=True
+    ) as command:
+        it.server.wait_for("^booting")
+        os.kill(old, signal.SIGKILL)
+        said = command.communicate(timeout=WAIT)[1]
+    gate.write_text("")
+    assert command.returncode == 1
+    assert f"worker 0 (pid {old}) has ended, and nobody serves in its place yet" in said
+
+
 def test_reopen_logs(controlled: Callable[..., Controlled], tmp_path: Path) -> None:
     log = tmp_path / "logs" / "access"
     log.parent.mkdir()
