@@ -98,15 +98,28 @@ class Server:
             except OSError:
                 more = b""
             if not more:
-                raise NoServer("the server ended before it answered; its error log says why")
+                break
             octets += more
-        answer: dict[str, Any] = json.loads(octets)
+        if octets[:1] in (b"", b"{") and not octets.endswith(b"\n"):
+            raise NoServer("the server ended before it answered; its error log says why")
+        answer = _understood(octets, self.path)
         if not answer.get("ok"):
             raise Refused(answer)
         with contextlib.suppress(OSError):  # which is an end, too
             while to_the_end and sock.recv(1 << 16):
                 pass
         return answer
+
+
+def _understood(octets: bytes, path: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        answer = json.loads(octets)
+        if isinstance(answer, dict):
+            return answer
+    raise NoServer(
+        f"{path} is no control socket of forkserve: what listens there speaks otherwise. It is "
+        "named by `control_socket`, or beside the pid file; `bind` is for clients"
+    )
 
 
 def _why_not(path: str, error: OSError) -> str:

@@ -109,6 +109,14 @@ def test_a_socket_of_a_live_server_is_left_alone(start: Start, tmp_path: Path) -
     first.wait_for("reloaded, generation 2")
 
 
+def test_the_socket_of_clients_is_not_it(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "clients.sock"
+    start("-b", f"unix:{path}", "plain")
+    result = ctl("-s", str(path), "status")
+    assert result.returncode == 3
+    assert "is no control socket of forkserve" in result.stderr
+
+
 def test_in_a_shared_directory_the_second_server_has_none(start: Start, tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     start("plain", env=env)
