@@ -11,6 +11,7 @@ import logging
 import logging.config
 import os
 import queue
+import stat
 import sys
 import threading
 import tomllib
@@ -36,7 +37,11 @@ def read_log_config(path: str) -> dict[str, Any]:
     Raises ForkserveError.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # Not blocking: a reload reads it too, and a pipe without a writer would stop the master.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _broken(path, "is not a regular file, so a reload could not read it again")
             text = file.read()
         as_json = path.endswith(".json") or text.lstrip().startswith("{")
         config = json.loads(text) if as_json else tomllib.loads(text)

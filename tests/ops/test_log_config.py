@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_files_that_are_broken(tmp_path: Path, text: str | None, part: str) -> N
     with pytest.raises(ForkserveError) as caught:
         read_log_config(str(path))
     assert str(caught.value).startswith(f"the file {path} (`log_config`) {part}")
+
+
+def test_a_pipe_does_not_hold_up_the_master(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ForkserveError, match="not a regular file"):
+        read_log_config(str(path))
 
 
 def test_what_only_its_use_shows(tmp_path: Path) -> None:
