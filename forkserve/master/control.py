@@ -229,7 +229,7 @@ class Control:
         if not 1 <= wanted <= MOST_WORKERS:
             return refusal(f"{wording.workers(wanted)}? It can have from 1 to {MOST_WORKERS}")
         self._feed(story.Scale(wanted))
-        text = f"from {before} to {wording.workers(wanted)}"
+        text = wording.moved("scale", before, wanted, wanted, wanted).removeprefix("scale: ")
         return consent(text, before=before, workers=wanted)
 
     def _reopen_logs(self) -> Answer:

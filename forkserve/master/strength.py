@@ -22,6 +22,7 @@ from forkserve.settings.kinds import MOST_WORKERS
 _LOOKS = 10  # of one second
 _FULL = 9
 _NEEDED = 0.1
+_SCALE = "scale"  # the command; signals go by steps, and come to a bound
 _GAP = 0.5  # seconds between two looks, past which nobody knows what was in between
 
 
@@ -71,7 +72,7 @@ class Strength:
         """So many workers, from 1 to MOST_WORKERS, by an operator's word."""
         by = count - self.wanted
         least, most = (min(max(bound + by, 1), MOST_WORKERS) for bound in (self.least, self.most))
-        return self._move("scale", count, least, most)
+        return self._move(_SCALE, count, least, most)
 
     def _numbers(self) -> tuple[int, int, int]:
         return self.wanted, self.least, self.most
@@ -79,7 +80,7 @@ class Strength:
     def _move(self, name: str, wanted: int, least: int, most: int) -> Log:
         before = self._numbers()
         self.wanted, self.least, self.most = wanted, least, most
-        if self._numbers() == before:
+        if self._numbers() == before and name != _SCALE:
             return wording.bound(name, wanted)
         return Log("info", wording.moved(name, before[0], wanted, least, most))
 

@@ -37,6 +37,11 @@ def test_scale(plan: Plan, count: int, numbers: tuple[int, int, int]) -> None:
     assert [worker.slot for worker in world.workers(Phase.SERVING)] == list(range(count))
 
 
+def test_scale_to_what_there_is() -> None:
+    [log] = of(story.Log, World(Plan(3, 60.0, 30.0)).tell(story.Scale(3)))
+    assert (log.level, log.text) == ("info", "scale: still 3 workers")
+
+
 def test_scale_lasts_until_a_reload() -> None:
     world = World()
     world.tell(story.Scale(5))
