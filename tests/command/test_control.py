@@ -209,7 +209,7 @@ def test_retire(controlled: Callable[..., Controlled], app: Path) -> None:
 def test_retire_of_a_worker_that_dies_first(
     controlled: Callable[..., Controlled], app: Path, gate: Path
 ) -> None:
-    it = controlled("shop", cwd=app)
+    it = controlled("shop", cwd=app, errors=("SIGKILL",))
     old = int(it.server.get("/pid")[1])
     boot = f"import os\nos.write(2, b'booting\\n')\nopen({str(gate)!r}).close()\n"
     (app / "shop.py").write_text(boot + (app / "shop.py").read_text())
