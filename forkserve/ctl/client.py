@@ -100,9 +100,9 @@ class Server:
             if not more:
                 break
             octets += more
-        if octets[:1] in (b"", b"{") and not octets.endswith(b"\n"):
+        if not octets or (octets.startswith(b"{") and not octets.endswith(b"\n")):
             raise NoServer("the server ended before it answered; its error log says why")
-        answer = _understood(octets, self.path)
+        answer = _understood(bytes(octets), self.path)
         if not answer.get("ok"):
             raise Refused(answer)
         with contextlib.suppress(OSError):  # which is an end, too
