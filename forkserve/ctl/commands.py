@@ -34,12 +34,27 @@ def main() -> NoReturn:
     except Refused as error:
         click.echo(f"forkservectl: {error}", err=True)
         sys.exit(EXIT_REFUSED)
-    except BrokenPipeError:  # `forkservectl ps | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 
+class _Group(click.Group):
+    """Says what became of an answer that its reader does not take. (Nothing else here is an
+    OSError.) Click itself would call the first a failure, and show a traceback of others."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The subcommand."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the end
+            if isinstance(error, BrokenPipeError):  # `forkservectl ps | head`
+                return None
+            click.echo(f"forkservectl: the answer cannot be written: {error.strerror}", err=True)
+            ctx.exit(EXIT_REFUSED)
+
+
 @click.group(
+    cls=_Group,
     context_settings=_CONTEXT,
     epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 there is no server.",
 )

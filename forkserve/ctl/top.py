@@ -282,10 +282,10 @@ def _press(server: Server, picture: Picture, key: str) -> None:
 @contextmanager
 def _keys() -> Iterator[int | None]:
     """Keys as they are pressed, from the terminal; None if there is none."""
-    fd = sys.stdin.fileno()
-    if not os.isatty(fd):
+    if sys.stdin is None or not sys.stdin.isatty():
         yield None
         return
+    fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     try:
         tty.setcbreak(fd)

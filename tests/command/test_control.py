@@ -21,11 +21,11 @@ CTL = str(Path(sys.executable).parent / "forkservectl")
 Start = Callable[..., Server]
 
 
-def ctl(*arguments: str, env: dict[str, str] | None = None) -> Any:
+def ctl(*arguments: str, env: dict[str, str] | None = None, stdout: Any = subprocess.PIPE) -> Any:
     """The command, run to its end. ``.returncode``, ``.stdout``, ``.stderr``."""
     return subprocess.run(
         [CTL, *arguments], env={**clean_environ(), **(env or {})},
-        capture_output=True, text=True, timeout=WAIT, check=False,
+        stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=WAIT, check=False,
     )  # fmt: skip
 
 
@@ -115,6 +115,21 @@ def test_the_socket_of_clients_is_not_it(start: Start, tmp_path: Path) -> None:
     result = ctl("-s", str(path), "status")
     assert result.returncode == 3
     assert "is no control socket of forkserve" in result.stderr
+
+
+def test_an_answer_that_nobody_takes(controlled: Callable[..., Controlled]) -> None:
+    it = controlled("plain")
+    with open("/dev/full", "w") as full:
+        result = ctl("--pid-file", str(it.pid_file), "config", stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "forkservectl: the answer cannot be written: No space left on device\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = ctl("--pid-file", str(it.pid_file), "config", stdout=writing)  # ... | head -0
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_in_a_shared_directory_the_second_server_has_none(start: Start, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """What `forkservectl top` draws, from looks that are made up."""
 
 import io
+import sys
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from forkserve.ctl.top import KEYS, Picture, sparkline
+from forkserve.ctl.top import KEYS, Picture, _keys, sparkline
 from tests.ctl.sample import answer, call, histogram, worker
 
 
@@ -72,6 +74,12 @@ def test_a_narrow_terminal() -> None:
     assert max(map(len, lines)) <= 80
     assert "slot      pid  gen  state      age   req/s  busy    p99   rss  conns  runs" in text
     assert "…" not in next(line for line in lines if "serving" in line)
+
+
+def test_without_a_standard_input_there_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it if the descriptor is closed
+    with _keys() as keyboard:
+        assert keyboard is None
 
 
 def test_sparkline() -> None:
