@@ -44,6 +44,7 @@ class Generations:
         self._inherited = inherited
         self._all: dict[int, Generation] = {}
         self._current = 1
+        self._warned: set[str] = set()
 
     @property
     def current(self) -> Generation:
@@ -102,7 +103,9 @@ class Generations:
                 self.log.warning("%s", generation.statsd.failure)
         set_title("master", settings.name or settings.app)
         for warning in advice(settings, generation.unfit):
-            self.log.warning("%s", settings.explained(warning))
+            if not (settings.reload and warning in self._warned):  # each save would repeat it
+                self.log.warning("%s", settings.explained(warning))
+            self._warned.add(warning)
         if settings.pid != self._first_settings.pid:
             self.log.warning("a new %s is used only after a restart", settings.named("pid"))
         if settings.control_socket != self._first_settings.control_socket:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.net.listeners import clipped_backlog
 from tests.command import harness
 from tests.command.harness import Client, Lines, Server, children, clean_environ, descriptors, run
 from tests.conftest import need_module
@@ -70,6 +71,18 @@ def reloaded(server: Server, count: int = 1) -> None:
 
 
 # ---- sound code
+
+
+def test_a_warning_is_not_repeated_at_each_save(start: Start, app: Path) -> None:
+    if clipped_backlog(65535) is None:
+        pytest.skip("the kernel of this machine allows the longest backlog")
+    save(app)
+    server = develop(start, app, "--backlog", "65535")
+    for number in (1, 2):
+        save(app, f'b"{number}"')
+        reloaded(server, count=number)
+    server.stop()
+    assert server.log.count("net.core.somaxconn") == 1
 
 
 @pytest.mark.parametrize("options", [(), ("-w", "3"), ("--preload",)], ids=" ".join)
