@@ -329,7 +329,7 @@ def _explain(address: Address, error: OSError | ValueError) -> str:
         what = "path" if isinstance(address, UnixAddress) else "host name"
         return f"the {what} is malformed"
     if isinstance(address, UnixAddress) and error.errno is None:  # Python says so, not the kernel
-        return "the path of a unix socket can have 107 octets. Choose a shorter one"
+        return "the path of a unix socket can have 107 octets: choose a shorter one"
     if error.errno == errno.EADDRINUSE:
         return (
             "another program is listening there. Stop it (`ss -lntxp` shows which one it is), or "

@@ -353,5 +353,5 @@ def test_the_listeners_of_the_master_before(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_too_long_says_how_long_it_may_be() -> None:
-    with pytest.raises(ListenError, match="can have 107 octets. Choose a shorter one"):
+    with pytest.raises(ListenError, match="can have 107 octets: choose a shorter one"):
         open_listeners([UnixAddress(f"/tmp/{'x' * 120}", 0o600)], 16)
