@@ -759,7 +759,7 @@ def test_bodies_whose_directory_is_removed(start: Start, tmp_path: Path) -> None
         client.send(b"x" * 100000)
         assert client.response().status == 507
     server.wait_for(
-        rf"a body cannot be collected in {place} \(`tmp_dir`\): No such file or directory"
+        rf"a body cannot be collected in {place} \(`tmp_dir` from --tmp-dir\): No such file or directory"
     )
     assert server.get() == (200, b"hello")
     server.signal("HUP")
