@@ -37,7 +37,7 @@ class Changes(Orders):
         A canary of what stood there before is not waited for, if it takes long: it may hang, and
         this be the repair.
         """
-        if self.life in (Life.STOPPING, Life.QUITTING):
+        if self.life.ends:
             return
         self._hup_pending, self._cause = True, what
         if self.reload is Reload.CANARY and self._next_plan is not None:

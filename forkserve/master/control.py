@@ -20,7 +20,7 @@ from forkserve.master.generations import Generations
 from forkserve.master.reception import Caller, Reception
 from forkserve.master.roster import Phase, Worker
 from forkserve.master.stacks import Stacks
-from forkserve.master.story import Life, Reload
+from forkserve.master.story import Reload
 from forkserve.master.succession import Succession
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.upgrade import Step
@@ -222,7 +222,7 @@ class Control:
         return consent("", generation=self._supervisor.generation, settings=values)
 
     def _scale(self, count: str) -> Answer:
-        if self._stops():
+        if self._supervisor.life.ends:
             return refusal(_ENDS)
         before = self._supervisor.wanted
         wanted = int(count) + (before if count[0] in "+-" else 0)
@@ -243,13 +243,13 @@ class Control:
         """The end of the connection is the end of the server."""
         caller.stays = True
         number = signal.SIGQUIT if quick else signal.SIGTERM
-        if quick or not self._stops():  # a second TERM is a quick stop
+        if quick or not self._supervisor.life.ends:  # a second TERM is a quick stop
             self._take_signal(number)
         settings = self._generations.current.settings
         text = f"stopping: requests may finish for {settings.graceful_timeout:g} s"
         if quick:
             text = "stopping now"
-        elif not self._stops() and settings.drain_delay:
+        elif not self._supervisor.life.ends and settings.drain_delay:
             text = f"it goes on for up to {settings.drain_delay:g} s (drain_delay), and stops then"
         return consent(text, pid=os.getpid())
 
@@ -259,7 +259,7 @@ class Control:
         self._waits.append(_Wait(caller, outcome))
 
     def _reload(self, caller: Caller) -> Answer | None:
-        if self._stops() or self._drains():
+        if self._supervisor.life.ends or self._drains():
             return refusal(_ENDS)
         progress = self._succession.progress
         if progress.step is Step.BOOTING:
@@ -270,7 +270,7 @@ class Control:
 
         def outcome() -> Answer | None:
             supervisor = self._supervisor
-            if self._stops():
+            if self._supervisor.life.ends:
                 return refusal(_ENDS)
             if supervisor.settled < own:
                 stuck = supervisor.reload is Reload.ROLLING and supervisor.loads >= own
@@ -305,7 +305,7 @@ class Control:
                 return consent(text, pid=progress.pid)
             if progress.step is Step.NONE:
                 return refusal(f"this process goes on unchanged. {progress.refusal}")
-            return refusal(_ENDS) if self._stops() else None
+            return refusal(_ENDS) if self._supervisor.life.ends else None
 
         self._await(caller, outcome)
         return None
@@ -322,7 +322,7 @@ class Control:
         before = f"worker {slot} (pid {worker.pid})"
 
         def outcome() -> Answer | None:
-            if self._stops():
+            if self._supervisor.life.ends:
                 return refusal(_ENDS)
             if worker.phase is Phase.SERVING and worker.serial in roster.workers:
                 if roster.not_before(slot) > pause:
@@ -363,6 +363,3 @@ class Control:
     def _serving(self, slot: int) -> Worker | None:
         serving = self._supervisor.roster.in_phase(Phase.SERVING)
         return next((worker for worker in serving if worker.slot == slot), None)
-
-    def _stops(self) -> bool:
-        return self._supervisor.life in (Life.STOPPING, Life.QUITTING)

@@ -24,8 +24,6 @@ _NEVER = float("inf")
 _EVERY = 5.0  # seconds between two requests for more time
 _MORE = 15.0  # seconds that are asked for each time
 
-_STOPPING = (Life.STOPPING, Life.QUITTING)
-
 
 class LifeSigns:
     """``due``: when ``look`` must be called at the latest."""
@@ -65,7 +63,7 @@ class LifeSigns:
 def is_healthy(supervisor: Supervisor) -> bool:
     """Whether the service does what it is there for. (In a stop that is to come to its end.)"""
     if supervisor.life is not Life.UP:
-        return supervisor.life in _STOPPING
+        return supervisor.life.ends
     return supervisor.wanted == 0 or bool(supervisor.roster.in_phase(Phase.SERVING))
 
 
@@ -76,11 +74,11 @@ def _is_busy(supervisor: Supervisor) -> bool:
 
 def _progress(supervisor: Supervisor) -> tuple[object, ...]:
     """What changes when there is progress. Attempts that fail change nothing."""
-    if supervisor.life in _STOPPING:
+    if supervisor.life.ends:
         return (supervisor.life, len(supervisor.roster.workers))
     serving = tuple(worker.serial for worker in supervisor.roster.in_phase(Phase.SERVING))
     return (supervisor.life, supervisor.reload, serving)
 
 
 def _limit(plan: Plan, life: Life) -> float:
-    return plan.graceful_timeout if life in _STOPPING else plan.boot_timeout
+    return plan.graceful_timeout if life.ends else plan.boot_timeout

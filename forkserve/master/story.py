@@ -46,6 +46,11 @@ class Life(Enum):
     STOPPING = "requests are being finished"
     QUITTING = "requests are being cut off"
 
+    @property
+    def ends(self) -> bool:
+        """It is the end, gently or not."""
+        return self in (Life.STOPPING, Life.QUITTING)
+
 
 class Reload(Enum):
     """How far a reload is."""

@@ -136,12 +136,12 @@ class Supervisor(Changes):
     # ---- signals
 
     def _on_signal(self, number: signal.Signals, now: float) -> None:
-        stopping = self.life in (Life.STOPPING, Life.QUITTING)
-        if number in (signal.SIGINT, signal.SIGQUIT) or (number == signal.SIGTERM and stopping):
+        ends = self.life.ends
+        if number in (signal.SIGINT, signal.SIGQUIT) or (number == signal.SIGTERM and ends):
             self._quit(number.name.removeprefix("SIG"), now)
         elif number == signal.SIGTERM:
             self._stop(now, Message.STOP, "TERM: stopping")
-        elif stopping:
+        elif ends:
             return
         elif number == signal.SIGHUP:
             if self.reload is not Reload.NONE or self.life is Life.STARTING:
@@ -228,8 +228,7 @@ class Supervisor(Changes):
     # ---- the life of a worker
 
     def _on_ready(self, worker: Worker | None, now: float) -> None:
-        stopping = self.life in (Life.STOPPING, Life.QUITTING)
-        if worker is None or worker.phase is not Phase.BOOTING or worker.failure or stopping:
+        if worker is None or worker.phase is not Phase.BOOTING or worker.failure or self.life.ends:
             return
         worker.phase = Phase.SERVING
         worker.ready_at = now
@@ -249,11 +248,10 @@ class Supervisor(Changes):
                 self._retire(other, Message.RETIRE, now)
 
     def _on_exited(self, worker: Worker, event: story.Exited, now: float) -> None:
-        stopping = self.life in (Life.STOPPING, Life.QUITTING)
         has_left = worker.leaving and event.status == EXIT_OK and event.request is None
         if worker.phase is Phase.BOOTING:
             reason = worker.failure or wording.ended_early(event.how)
-            if not stopping:
+            if not self.life.ends:
                 self._boot_failed(worker, reason, event.status, now)
         elif worker.killed or self.life is Life.QUITTING:
             level = "info" if event.request else "debug"
@@ -262,17 +260,17 @@ class Supervisor(Changes):
             self._log("debug", f"{worker} has left")
         else:
             then = ""
-            if worker.phase is Phase.SERVING and not stopping:
+            if worker.phase is Phase.SERVING and not self.life.ends:
                 blameless = event.how in ("SIGKILL", "SIGTERM") or event.request is not None
                 pause = self.roster.died(worker, now, blameless=blameless)
                 then = f"; {wording.replacement(pause)}"
             self._log("error", wording.died(worker, event, then))
-        if not (has_left or stopping or worker.phase is Phase.BOOTING):
+        if not (has_left or self.life.ends or worker.phase is Phase.BOOTING):
             for other in self.roster.in_phase(Phase.SERVING):
                 self._do(story.Tell(other.serial, Message.LOOK))
 
     def _boot_failed(self, worker: Worker, reason: str, status: int, now: float) -> None:
-        if self.life in (Life.STOPPING, Life.QUITTING):
+        if self.life.ends:
             return
         if worker.generation > self.generation:
             self._refuse_reload(reason, f"Its first worker ({worker}) could not boot. ")
@@ -324,7 +322,7 @@ class Supervisor(Changes):
 
     def _balance(self, now: float) -> None:
         """Bring the workers nearer to what is wanted. Called after every event."""
-        if self.life in (Life.STOPPING, Life.QUITTING) and not self.roster.workers:
+        if self.life.ends and not self.roster.workers:
             self._do(story.Exit(self._exit_status))
         if self.life is not Life.UP:
             return
