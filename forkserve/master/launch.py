@@ -2,23 +2,22 @@
 
 import os
 
+from forkserve.errors import EXIT_FAILED
+from forkserve.master.upgrade import VARIABLE, Bequest
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.command import Command
 
 
-def become(
-    command: Command, environ: dict[str, str], descriptors: list[int], channel: Channel
-) -> None:
-    """In the forked child: run the command. Does not return.
+def become(command: Command, bequest: Bequest, channel: Channel) -> int:
+    """In the forked child: run the command, which inherits ``bequest``.
 
-    ``descriptors`` are inherited, by their numbers; what hinders the exec is said on ``channel``.
+    Returns only if that cannot be; what hinders it is said on ``channel``.
     """
     try:
-        for fd in descriptors:
+        for fd in bequest.descriptors():
             os.set_inheritable(fd, True)
-        command.execute(environ)
+        command.execute({**os.environ, VARIABLE: bequest.encode()})
     except OSError as error:
         what = error.filename or command.program
         channel.send(Message.FAILED, f"{what}: {error.strerror}")
-    finally:
-        os._exit(1)
+    return EXIT_FAILED

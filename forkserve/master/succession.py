@@ -17,13 +17,13 @@ from forkserve.master import story, upgrade, wording
 from forkserve.master.generation import Generation
 from forkserve.master.launch import become
 from forkserve.master.roster import Phase
+from forkserve.master.spawn import fork_child
 from forkserve.master.story import Life, Reload
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.upgrade import Bequest, Upgrade
 from forkserve.net.address import FdAddress, UnixAddress, parse_address
 from forkserve.net.listeners import Listener, adopt_listener
 from forkserve.net.systemd import Notifier
-from forkserve.proc import signals
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.command import Command
 from forkserve.proc.pidfile import PidFile
@@ -263,11 +263,25 @@ class Succession:
     def _launch(self) -> None:
         """Fork, and become the successor there."""
         self.before_launch()
-        ours, theirs = Channel.pair()
-        master, it = os.getpid(), self.control
-        bequest = Bequest(
+        master = os.getpid()
+        try:
+            # Its signals stay blocked through the exec, until it has handlers of its own.
+            pid, self._after = fork_child(
+                lambda theirs: become(self._command, self._bequeath(master, theirs), theirs),
+                self._current().error_file,
+                lambda: None,
+            )
+        except OSError as error:
+            self._tell(upgrade.LaunchFailed(f"It could not be forked: {error.strerror}"))
+            return
+        self._epoll.register(self._after.fileno(), select.EPOLLIN)
+        self._tell(upgrade.Launched(pid))
+
+    def _bequeath(self, master: int, channel: Channel) -> Bequest:
+        control = self.control
+        return Bequest(
             master=master,
-            channel=theirs.fileno(),
+            channel=channel.fileno(),
             listeners=tuple(
                 (listener.socket.fileno(), str(listener.address), listener.has_file)
                 for listener in self._current().sockets
@@ -278,24 +292,8 @@ class Succession:
             pid_file="" if self._pid_file is None else self._pid_file.path,
             notify=self.notifier.path,
             watchdog=self.watchdog,
-            control=None if it is None else (it.socket.fileno(), it.name[0]),
+            control=None if control is None else (control.socket.fileno(), control.name[0]),
         )
-        # Blocked until the successor has handlers of its own, through the exec.
-        with signals.blocked():
-            try:
-                pid = os.fork()
-            except OSError as error:
-                ours.close()
-                theirs.close()
-                self._tell(upgrade.LaunchFailed(f"It could not be forked: {error.strerror}"))
-                return
-            if pid == 0:
-                become(self._command, {**os.environ, upgrade.VARIABLE: bequest.encode()},
-                       bequest.descriptors(), theirs)  # fmt: skip
-        theirs.close()
-        self._after = ours
-        self._epoll.register(ours.fileno(), select.EPOLLIN)
-        self._tell(upgrade.Launched(pid))
 
     def _hear_successor(self, channel: Channel) -> None:
         messages = channel.receive()
