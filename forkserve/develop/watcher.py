@@ -20,18 +20,13 @@ from forkserve.errors import EXIT_FAILED, EXIT_OK, ForkserveError, in_a_line
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.privileges import drop_privileges
-from forkserve.proc.signals import unblock_all
+from forkserve.proc.signals import ENDING, FOR_MASTER, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 
 _SETTLED = 0.05  # seconds without a change: an editor writes a file in several steps
 _SETTLING = 40  # looks at most: a build that writes without a pause is reported all the same
 _LONGEST_NAME = 200
-
-# Meant for the master, when a whole group is signalled. Those that end a process end this one.
-_NOT_OURS = (
-    signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU,
-)  # fmt: skip
 
 
 def run_watcher(
@@ -50,7 +45,7 @@ def run_watcher(
     modules they have from elsewhere.
     """
     os.setsid()  # Ctrl-C is for the master, which tells all
-    for number in _NOT_OURS:
+    for number in set(FOR_MASTER).difference(ENDING):
         signal.signal(number, signal.SIG_IGN)
     unblock_all()
     set_title("watcher", settings.name or settings.app)

@@ -8,9 +8,9 @@ import signal
 from dataclasses import dataclass
 
 from forkserve.master.story import Life, Log
+from forkserve.proc.signals import ENDING
 
 _NEVER = float("inf")
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 BEGUN = (
     "TERM: draining; /readyz says so, and the server goes on for {:g} s (`drain_delay`) before it "
@@ -34,7 +34,7 @@ class Drain:
     ) -> Log | None:
         """What to say of a signal that goes no further; None: it is to be heard now."""
         if self.is_under_way:
-            if number in _ENDING:
+            if number in ENDING:
                 self.until = _NEVER
             elif number != signal.SIGUSR1:  # the logs go on too
                 return Log("info", IGNORED.format(number.name.removeprefix("SIG")))

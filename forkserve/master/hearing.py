@@ -4,11 +4,9 @@ import signal
 
 from forkserve.master import story
 from forkserve.proc.channel import Message
+from forkserve.proc.signals import FOR_MASTER
 
-SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGCHLD,
-)  # fmt: skip
+SIGNALS = (*FOR_MASTER, signal.SIGCHLD)
 
 
 def event_of(message: Message, serial: int, text: str) -> story.Event | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from forkserve.errors import ForkserveError
 from forkserve.master import story
+from forkserve.proc.signals import ENDING
 
 VARIABLE = "FORKSERVE_UPGRADE"
 
@@ -26,8 +27,6 @@ VARIABLE = "FORKSERVE_UPGRADE"
 _HEAD_START = 5.0
 
 _QUICK = 3.0  # seconds for a quick stop, before SIGKILL
-
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 UNDER_WAY = "USR2: ignored, because an upgrade is under way already, by process {}"
 HUP_REFUSED = (
@@ -274,7 +273,7 @@ class Upgrade:
         if number == signal.SIGHUP and self.step is Step.BOOTING:
             text = HUP_REFUSED.format(self.pid)
             return [story.Log("warning", text), HeedReload(text)]
-        if number in _ENDING:
+        if number in ENDING:
             self.step, self.deadline = Step.STOPPING, now + graceful_timeout + _QUICK
             return [Order(number), Pass(number)]
         if number != signal.SIGUSR1:  # both have log files

@@ -14,6 +14,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Those that end the server."""
+
+FOR_MASTER = (
+    *ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGWINCH,
+)  # fmt: skip
+"""All that people mean it by: its children get them too if a whole process group, or a cgroup, is
+signalled."""
+
 
 class SignalQueue:
     """The signals that came to this process, in order. Used by the main thread only."""

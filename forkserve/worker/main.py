@@ -6,7 +6,6 @@ import gc
 import importlib
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -34,7 +33,7 @@ from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.descriptors import allow_descriptors
 from forkserve.proc.lifeline import die_with
 from forkserve.proc.privileges import drop_privileges
-from forkserve.proc.signals import SignalQueue, default_in_children, unblock_all
+from forkserve.proc.signals import FOR_MASTER, SignalQueue, default_in_children, unblock_all
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.crew import Crew
@@ -54,13 +53,6 @@ from forkserve.wsgi.environ import listener_environ
 
 if TYPE_CHECKING:
     import ssl
-
-# All that the master could be meant by, when a whole process group or cgroup is signalled. Those
-# that the loop does nothing about are taken too: their default action would end or stop the worker.
-SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2,
-    signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH,
-)  # fmt: skip
 
 _DESCRIPTORS = 256  # for the application, beside those of the connections and their bodies
 _USABLE = os.R_OK | os.W_OK | os.X_OK
@@ -125,7 +117,7 @@ def run_worker(
     hooks = WorkerHooks(settings, log, newborn, slot)
     for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
-    default_in_children(SIGNALS)
+    default_in_children(FOR_MASTER)
     try:
         _capture(settings, files)
         hooks.post_fork()
@@ -204,7 +196,8 @@ def _freeze() -> None:
 def _hear_signals() -> SignalQueue:
     lead_a_session()
     signals = SignalQueue()
-    signals.listen(SIGNALS)
+    # Also those about which nothing is done: their default action would end or stop the process.
+    signals.listen(FOR_MASTER)
     unblock_all()
     return signals
 

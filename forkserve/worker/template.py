@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,14 +26,20 @@ from forkserve.proc.channel import LARGEST, Channel, Message, unpack
 from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.grandchild import fork_grandchild
 from forkserve.proc.lifeline import die_with
-from forkserve.proc.signals import SignalQueue, blocked, default_in_children, unblock_all
+from forkserve.proc.signals import (
+    ENDING,
+    FOR_MASTER,
+    SignalQueue,
+    blocked,
+    default_in_children,
+    unblock_all,
+)
 from forkserve.proc.title import set_title
 from forkserve.settings import Settings
 from forkserve.worker.audit import Audit
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.logs import LogFiles, first_log
 from forkserve.worker.main import (
-    SIGNALS,
     Preloaded,
     give_up,
     lead_a_session,
@@ -45,10 +50,6 @@ from forkserve.worker.main import (
 
 EnterWorker = Callable[[int, int, Channel, Preloaded], int]
 """(slot, row, channel, what is prepared) -> exit status."""
-
-# To a template process alone they mean that it is not wanted. The others are meant for the master,
-# and came here because a whole group was signalled.
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def run_template(
@@ -71,7 +72,7 @@ def run_template(
     """
     lead_a_session()
     signals = SignalQueue()
-    signals.listen(SIGNALS)
+    signals.listen(FOR_MASTER)
     unblock_all()
     who = f"template gen {generation}"
     set_title(who, settings.name or settings.app)
@@ -79,7 +80,7 @@ def run_template(
     for_workers = [item.close for item in (*listeners, queue) if item is not None]
     template = _Template(channel, signals, for_workers, log, files)
     os.register_at_fork(after_in_child=template.let_go)
-    default_in_children(SIGNALS)
+    default_in_children(FOR_MASTER)
     try:
         if settings.log_config is None:
             lend(log)
@@ -139,7 +140,8 @@ class _Template:
         poll.register(self._signals.fileno(), select.POLLIN)
         while True:
             poll.poll()
-            if any(number in _ENDING for number in self._signals.take()):
+            # The others are meant for the master, and came here because a group was signalled.
+            if any(number in ENDING for number in self._signals.take()):
                 return EXIT_OK
             try:
                 octets, fd = receive_fd(self._channel.sock, LARGEST)
