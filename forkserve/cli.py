@@ -46,8 +46,9 @@ from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.logs import LogFiles, first_log
-from forkserve.worker.main import Preloaded, Trim, give_up, prepare_process, run_worker
-from forkserve.worker.main import load as load_for_worker
+from forkserve.worker.main import Trim, run_worker
+from forkserve.worker.process import Preloaded, give_up, prepare_process
+from forkserve.worker.process import load as load_for_worker
 from forkserve.worker.template import run_template
 from forkserve.wsgi.call import Application
 

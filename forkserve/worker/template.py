@@ -6,7 +6,6 @@ and runs no request; its workers are the master's children (see ``proc/grandchil
 """
 
 import contextlib
-import gc
 import logging
 import os
 import select
@@ -21,28 +20,22 @@ from forkserve.hooks.loggers import lend
 from forkserve.hooks.views import Newborn, Server, Worker
 from forkserve.net.fdpass import receive_fd
 from forkserve.net.listeners import Listener
-from forkserve.ops.capture import capture_output
 from forkserve.proc.channel import LARGEST, Channel, Message, unpack
 from forkserve.proc.crash import dump_stacks_to
 from forkserve.proc.grandchild import fork_grandchild
 from forkserve.proc.lifeline import die_with
-from forkserve.proc.signals import (
-    ENDING,
-    FOR_MASTER,
-    SignalQueue,
-    blocked,
-    default_in_children,
-    unblock_all,
-)
-from forkserve.proc.title import set_title
+from forkserve.proc.signals import ENDING, FOR_MASTER, SignalQueue, blocked, default_in_children
 from forkserve.settings import Settings
 from forkserve.worker.audit import Audit
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.logs import LogFiles, first_log
-from forkserve.worker.main import (
+from forkserve.worker.logs import LogFiles
+from forkserve.worker.process import (
     Preloaded,
+    capture,
+    freeze,
     give_up,
-    lead_a_session,
+    hear_signals,
+    introduce,
     load,
     prepare_process,
     reopen,
@@ -70,13 +63,8 @@ def run_template(
 
     Returns the exit status; also that of each worker, which is forked here and returns from here.
     """
-    lead_a_session()
-    signals = SignalQueue()
-    signals.listen(FOR_MASTER)
-    unblock_all()
-    who = f"template gen {generation}"
-    set_title(who, settings.name or settings.app)
-    log = first_log(settings, files, who)
+    signals = hear_signals()
+    log = introduce(settings, files, f"template gen {generation}")
     for_workers = [item.close for item in (*listeners, queue) if item is not None]
     template = _Template(channel, signals, for_workers, log, files)
     os.register_at_fork(after_in_child=template.let_go)
@@ -84,8 +72,7 @@ def run_template(
     try:
         if settings.log_config is None:
             lend(log)
-        if settings.capture_output:
-            capture_output(*files)
+        capture(settings, files)
         settings = looked_up(prepare_process(settings), ("pre_fork",))
         die_with(master)  # after the change of user, at which the kernel forgets it
         dump_stacks_to(files.error)
@@ -96,9 +83,7 @@ def run_template(
             log.warning("%s", settings.explained(warning))
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
         return give_up(channel, settings, error)
-    # What exists now is shared: the collectors of the workers must not write to its pages.
-    gc.collect()
-    gc.freeze()
+    freeze()
     channel.send(Message.READY)
     server.log, server.pid = log, master
     server.WORKERS = {}  # of this process
@@ -154,9 +139,7 @@ class _Template:
                 return EXIT_OK
             message, text = unpack(octets)
             if message is Message.REOPEN:
-                reopen(self._log, *self._files)
-                if preloaded.settings.capture_output:
-                    capture_output(*self._files)
+                reopen(preloaded.settings, self._log, self._files)
             elif message is Message.FORK and fd is not None:
                 slot, row = map(int, text.split())
                 end = Channel.of(fd)
