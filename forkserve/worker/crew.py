@@ -61,18 +61,15 @@ class Crew:
         service: Service,
         loop: Loop,
         cells: list[Cell],
-        announce: Callable[[Message, str], None],
         run_exit_functions: Callable[[], None],
     ) -> None:
         """``cells``: one for each application thread; the main thread has the first.
 
-        ``announce``: to the master. ``run_exit_functions``: at the end, in the main thread unless
-        that is stuck for ever.
+        ``run_exit_functions``: at the end, in the main thread unless that is stuck for ever.
         """
         self._service = service
         self._lead = service.lead
         self._loop = loop
-        self._announce = announce
         self._run_exit_functions = run_exit_functions
         self._members = [Member(cell) for cell in cells]
         self._mutex = threading.Lock()
@@ -237,7 +234,7 @@ class Crew:
             request, cell.limit, self._service.named("timeout"), _stack_of(ident),
             extra={"request_id": request_id},
         )  # fmt: skip
-        self._announce(Message.STUCK, request)
+        self._service.announce(Message.STUCK, request)
         self._service.aborts()
 
 

@@ -57,7 +57,7 @@ class WorkerHooks:
         worker.wsgi, worker.booted = service.app, True
         worker.count_requests = lambda: service.requests
         service.run = self._calls(service)
-        service.told_to_quit, service.aborts = self.worker_int, self.worker_abort
+        service.aborts = self.worker_abort
         self._call("post_worker_init", worker)
 
     def worker_int(self) -> None:

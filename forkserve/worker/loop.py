@@ -17,15 +17,13 @@ from collections.abc import Callable, Sequence
 from forkserve.net.listeners import Listener
 from forkserve.ops.scoreboard import Row
 from forkserve.ops.tally import WRITE_EVERY
-from forkserve.proc.channel import Channel, Message
-from forkserve.proc.signals import SignalQueue
+from forkserve.proc.channel import Message
 from forkserve.worker.admission import Admission
 from forkserve.worker.closing import Closing, close_files
 from forkserve.worker.connection import Connection
 from forkserve.worker.deadlines import Deadlines
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue, Parcel
-from forkserve.worker.orders import Orders
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
@@ -74,20 +72,11 @@ class Loop:
         self._turn_began = self.turn_lasted = 0.0
         self.due = self._share_again = self._write_at = _NEVER
         self.leaving = self.quitting = False
-        self._announce: Callable[..., None] = lambda message, text="": None
         self._wakeup = wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead.wake = lambda: os.eventfd_write(wakeup, 1)
         self.watch(wakeup, self._on_wakeup)
 
     # ---- for the worker's main
-
-    def listen_to(
-        self, channel: Channel, signals: SignalQueue, reopen_logs: Callable[[], None]
-    ) -> None:
-        """Take orders from the master, and from who sends signals to this process."""
-        self._announce = channel.send
-        self._service.tell = lambda: channel.send(Message.BUSY)
-        Orders(self, channel, signals, reopen_logs, self._service.told_to_quit)
 
     def begin(self) -> None:
         """Take in connections from now on. Raises OSError."""
@@ -191,7 +180,7 @@ class Loop:
             self._check_deadlines(began)
         if self._service.requests >= self._due_after:
             self._due_after = _NEVER
-            self._announce(Message.DUE, str(self._service.requests))
+            self._service.announce(Message.DUE, str(self._service.requests))
 
     def let_go(self) -> None:
         """In a child that the application has forked: close what is the worker's alone, or clients

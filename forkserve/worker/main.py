@@ -35,6 +35,7 @@ from forkserve.worker.hooks import WorkerHooks
 from forkserve.worker.lead import Lead
 from forkserve.worker.logs import LogFiles, worker_logs
 from forkserve.worker.loop import Loop
+from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
 from forkserve.worker.process import (
     Preloaded,
@@ -123,7 +124,7 @@ def run_worker(
         cells = row.cells()
         app = trim.front(app)
         service = Service(app, settings, Lead(cells[0]), log, access, time.monotonic, file_room)
-        service.tally = trim.told(row.tally())
+        service.tally, service.announce = trim.told(row.tally()), channel.send
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
             service, listeners,
@@ -133,8 +134,8 @@ def run_worker(
         )  # fmt: skip
         os.register_at_fork(after_in_child=loop.let_go)
         hooks.post_worker_init(service)
-        loop.listen_to(channel, signals, partial(reopen, settings, log, files))
-        crew = Crew(service, loop, cells, channel.send, partial(_leave, hooks))
+        Orders(loop, channel, signals, partial(reopen, settings, log, files), hooks.worker_int)
+        crew = Crew(service, loop, cells, partial(_leave, hooks))
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
         hooks.worker_exit()

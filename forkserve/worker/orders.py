@@ -2,14 +2,11 @@
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
 from forkserve.proc.stacks import write_stacks
-
-if TYPE_CHECKING:
-    from forkserve.worker.loop import Loop
+from forkserve.worker.loop import Loop
 
 
 class Orders:
@@ -18,7 +15,7 @@ class Orders:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         channel: Channel,
         signals: SignalQueue,
         reopen_logs: Callable[[], None],

@@ -20,6 +20,7 @@ from forkserve.ops.access import AccessLog
 from forkserve.ops.scoreboard import Cell
 from forkserve.ops.tally import Tally
 from forkserve.proc import wall
+from forkserve.proc.channel import Message
 from forkserve.settings import Settings
 from forkserve.worker.identity import RequestIds
 from forkserve.worker.lead import Lead
@@ -71,10 +72,10 @@ class Service:
     ``lag``         so many seconds before that it may have come: the loop did not look meanwhile
     ``ids``         of requests; None: they have none
     ``report_stuck``  says which call has passed its deadline, and its request's id
+    ``announce``    says something to the master
     ``tell_at``     when the next request is told to the master; never, if it does not ask
-    ``tell``        does that
     ``run``         calls the application: ``run_app``, or with hooks around it
-    ``told_to_quit``, ``aborts``  hooks
+    ``aborts``      a hook
     """
 
     def __init__(
@@ -105,10 +106,9 @@ class Service:
         self.named = settings.named
         self.woke = float("inf")
         self.lag = 0.0
-        self.tell: Callable[[], None] | None = None
+        self.announce: Callable[[Message, str], None] = _to_nobody
         self.report_stuck: Callable[[Cell, str, str], None] = _silent
         self.run: Callable[..., None] = run_app
-        self.told_to_quit: Callable[[], None] = _nothing
         self.aborts: Callable[[], None] = _nothing
         self.dropped_fields: set[str] = set()
         self._trusts = trust_in(settings.forwarded_allow_ips)
@@ -204,8 +204,7 @@ class Service:
     def tell_busy(self, now: float) -> None:
         """``tell_at`` has come, and a request too."""
         self.tell_at = now + _BUSY_EVERY
-        if self.tell is not None:
-            self.tell()
+        self.announce(Message.BUSY, "")
 
     def forwarded(self, fields: Mapping[str, str], peer: str) -> Forwarded:
         """What proxies say of a request of ``peer``, which has some of their fields."""
@@ -278,6 +277,10 @@ class Service:
             self._own_lines = own_lines(date, server=self._server_header)
             self._date_until = now + 1.0  # last: another thread may look at it
         return self._own_lines
+
+
+def _to_nobody(message: Message, text: str) -> None:
+    """There is no master."""
 
 
 def _silent(cell: Cell, request: str, request_id: str) -> None:

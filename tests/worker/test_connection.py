@@ -511,7 +511,7 @@ def test_the_master_is_told_of_requests_once_a_second_if_it_asks(settings: dict[
         return []
 
     peer = Peer(app, **settings)
-    peer.service.tell = lambda: told.append("busy")
+    peer.service.announce = lambda message, text: told.append(message.name.lower())
     for seconds in (0.0, 0.5, 0.4, 0.2, 5.0):
         peer.wait(seconds)
         peer.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")

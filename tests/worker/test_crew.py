@@ -30,6 +30,7 @@ from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue, Parcel
 from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
+from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
@@ -87,8 +88,9 @@ class Worker:
         )  # fmt: skip
         self.master, channel = Channel.pair()
         self.signals = SignalQueue()
-        self.loop.listen_to(channel, self.signals, lambda: None)
-        crew = Crew(service, self.loop, cells, channel.send, self._exit_functions)
+        service.announce = channel.send
+        Orders(self.loop, channel, self.signals, lambda: None, lambda: None)
+        crew = Crew(service, self.loop, cells, self._exit_functions)
         self.loop.begin()
         row.set_serving(True)
         self.main = threading.Thread(target=crew.serve, daemon=True)

@@ -24,6 +24,7 @@ from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.lead import Lead
 from forkserve.worker.loop import Loop
+from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
 from forkserve.wsgi.environ import listener_environ
@@ -69,7 +70,8 @@ class Worker:
             connect=connector(values, load_tls(values)),
         )  # fmt: skip
         self.master, channel = Channel.pair()
-        self.loop.listen_to(channel, signals or SignalQueue(), lambda: None)
+        self.service.announce = channel.send
+        Orders(self.loop, channel, signals or SignalQueue(), lambda: None, lambda: None)
 
     def pair(self) -> socket.socket:
         """A connection that the loop has accepted already."""
