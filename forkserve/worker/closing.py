@@ -16,7 +16,7 @@ _NEVER = float("inf")
 
 class Closing:
     """One ``close`` that runs. Where it outlasts its lead, the loop watches it as it does a
-    connection whose call runs: ``state``, ``deadline`` and ``wake_at`` are as there."""
+    connection whose call runs (``lead.InCall``)."""
 
     __slots__ = ("_line", "_request_id", "_service", "cell", "deadline", "state", "wake_at")
 
@@ -42,6 +42,10 @@ class Closing:
             self.state = State.CLOSED
         self.deadline = self.cell.deadline or _NEVER
 
+    def returned(self) -> None:
+        """It is over, in a thread that did not lead any more."""
+        self.state = State.CLOSED
+
 
 def close_files(service: Service) -> None:
     """Close what was sent of files; its errors are the application's, too. Raises Lost."""
@@ -66,7 +70,7 @@ def close_files(service: Service) -> None:
         cell.end()
         if not lock.acquire(False):
             lead.judge(service.clock() - now)
-            raise Lost(closing=closing)
+            raise Lost(closing)
         closing.state = State.CLOSED
 
 

@@ -26,7 +26,6 @@ from forkserve.proc.signals import blocked
 from forkserve.worker.lead import ALONE, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
-from forkserve.worker.state import State
 
 _PYTHONS_OWN, _SWITCH = 0.005, 0.001
 """Seconds after which a thread in Python code lets another one run. That which leads asks for it
@@ -141,15 +140,13 @@ class Crew:
         """A call is over that outlasted the lead of its thread."""
         with self._mutex:
             # Both at once: when the loop is over, every thread that is in no call is known.
-            if lost.connection is not None:
-                self._lead.returned.append(lost.connection)
-            if lost.closing is not None:
-                lost.closing.state = State.CLOSED
+            if lost.call is not None:
+                self._lead.returned.append(lost.call)
             if self._standby_leads and self._next is None:
                 self._next = member
             else:
                 self._free.append(member)
-        self._lead.wake()  # the loop has the connection back, and perhaps another leader
+        self._lead.wake()  # the loop has back what the call was for, and perhaps another leader
 
     # ---- the standby
 

@@ -7,8 +7,7 @@ come, and then comes back later: so a request costs no work here.
 import heapq
 from collections.abc import Iterator
 
-from forkserve.worker.closing import Closing
-from forkserve.worker.connection import Connection
+from forkserve.worker.lead import InCall
 from forkserve.worker.state import State
 
 _NEVER = float("inf")
@@ -23,7 +22,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.first = _NEVER
-        self._entries: list[tuple[float, int, Connection | Closing]] = []
+        self._entries: list[tuple[float, int, InCall]] = []
         self._serial = 0
         self._stale = 0
 
@@ -31,7 +30,7 @@ class Deadlines:
         """Entries, useless ones included."""
         return len(self._entries)
 
-    def watch(self, connection: Connection | Closing) -> None:
+    def watch(self, connection: InCall) -> None:
         """Look at its deadline when that has come, if not before."""
         if connection.deadline >= connection.wake_at:
             return
@@ -41,7 +40,7 @@ class Deadlines:
         heapq.heappush(self._entries, (connection.deadline, self._serial, connection))
         self.first = self._entries[0][0]
 
-    def forget(self, connection: Connection | Closing) -> None:
+    def forget(self, connection: InCall) -> None:
         """Its entry, if there is one, has become useless. When most are, they are thrown out."""
         if connection.wake_at == _NEVER:
             return
@@ -56,7 +55,7 @@ class Deadlines:
             ]
             heapq.heapify(self._entries)
 
-    def passed(self, now: float) -> Iterator[Connection | Closing]:
+    def passed(self, now: float) -> Iterator[InCall]:
         """Those whose deadline has passed. Each is to be given another, or closed, at once."""
         while self._entries and self._entries[0][0] <= now:
             when, _, connection = heapq.heappop(self._entries)

@@ -11,13 +11,10 @@ A call that nobody interrupts pays for one release and one acquire of a lock.
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from forkserve.ops.scoreboard import Cell
-
-if TYPE_CHECKING:
-    from forkserve.worker.closing import Closing
-    from forkserve.worker.connection import Connection
+from forkserve.worker.state import State
 
 LONG = 0.002
 """Seconds after which a turn of the loop that is in a call is long, and another thread takes the
@@ -34,19 +31,34 @@ _PUNCTUAL = 1.0
 _HASTE = 8  # turns for which a long call is held against the application
 
 
+class InCall(Protocol):
+    """What a call is made for: a connection, or the closing of a file. Where the call outlasts its
+    lead, the loop watches its deadline; ``wake_at`` is for ``Deadlines``."""
+
+    cell: Cell
+    state: State
+    deadline: float
+    wake_at: float
+
+    def count(self) -> None:
+        """Count it among those of its state, if it is counted."""
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+
+    def returned(self) -> None:
+        """The call is over, in a thread that did not lead any more. For the loop."""
+
+
 class Lost(BaseException):
     """Another thread took the lead during a call. (No Exception: nobody in between is to catch it.)
 
-    ``connection``: goes back to the loop, by its ``returned``; None if the loop has it already.
-    ``closing``: the call was that of a file, and is over when the thread is back.
+    ``call``: what goes back to the loop, by its ``returned``; None if the loop has it already.
     """
 
-    def __init__(
-        self, connection: "Connection | None" = None, closing: "Closing | None" = None
-    ) -> None:
+    def __init__(self, call: InCall | None) -> None:
         super().__init__()
-        self.connection = connection
-        self.closing = closing
+        self.call = call
 
 
 class Lead:
@@ -55,13 +67,13 @@ class Lead:
     ``lock``      held by the thread that leads, but not while it is in a call. It is that of one
                   tenure: who takes the lead keeps it for ever, and puts a new one in its place
     ``cell``      of the thread that leads, on the scoreboard
-    ``in_call``   the connection whose call it is in, or was in last; or the closing of a file
+    ``in_call``   that whose call it is in, or was in last
     ``calls``     the thread that leads may call the application
     ``turns``     odd while the loop waits for events, even while it works
     ``haste``     while it is not 0, recent calls were long: the lead is taken at once
     ``alert``     nobody watches: ``rouse`` is to be called when a turn begins
     ``wake``      ends the loop's wait for events
-    ``returned``  connections whose call was over in a thread that did not lead any more
+    ``returned``  those whose call was over in a thread that did not lead any more
     """
 
     __slots__ = (
@@ -83,13 +95,13 @@ class Lead:
         self.lock.acquire()
         self.cell = cell
         self.calls = True
-        self.in_call: Connection | Closing | None = None
+        self.in_call: InCall | None = None
         self.turns = 0
         self.haste = 0
         self.alert = False
         self.rouse: Callable[[], None] = _nobody
         self.wake: Callable[[], None] = _nobody
-        self.returned: deque[Connection] = deque()
+        self.returned: deque[InCall] = deque()
 
     def take(self, timeout: float) -> bool:
         """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.

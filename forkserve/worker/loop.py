@@ -24,6 +24,7 @@ from forkserve.worker.connection import Connection
 from forkserve.worker.deadlines import Deadlines
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue, Parcel
+from forkserve.worker.lead import InCall
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
@@ -66,7 +67,7 @@ class Loop:
         self._others: dict[int, Callable[[], object]] = {}  # by descriptor: what to call
         self._deadlines = Deadlines()
         self._ready: deque[Connection] = deque()
-        self._calls: list[Connection | Closing] = []  # in threads that do not lead any more
+        self._calls: list[InCall] = []  # in threads that do not lead any more
         self.admission = Admission(self, service, listeners, environs, queue, worker_connections)
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
         self._turn_began = self.turn_lasted = 0.0
@@ -276,11 +277,12 @@ class Loop:
         connection.watched = UNCHANGED
 
     def _settle_returned(self) -> None:
-        """Go on with connections whose calls have ended in threads that did not lead."""
+        """Go on with those whose calls have ended in threads that did not lead."""
         while self._lead.returned:
-            connection = self._lead.returned.popleft()
-            connection.returned()
-            self.park(connection.socket.fileno(), connection)
+            call = self._lead.returned.popleft()
+            call.returned()
+            if isinstance(call, Connection):
+                self.park(call.socket.fileno(), call)
 
     def _serve_ready(self) -> None:
         """One request of each connection that has sent ahead: none starves the others."""
@@ -349,12 +351,11 @@ class Loop:
 
     def _check_deadlines(self, now: float) -> None:
         for waiting in self._deadlines.passed(now):
-            if isinstance(waiting, Closing):
-                waiting.expire(now)
-                self._deadlines.watch(waiting)
-            else:
-                waiting.expire(now)
+            waiting.expire(now)
+            if isinstance(waiting, Connection):
                 self.park(waiting.socket.fileno(), waiting)
+            else:
+                self._deadlines.watch(waiting)
         if now >= self.admission.again:
             self.admission.open()
         if now >= self._write_at:

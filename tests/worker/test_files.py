@@ -311,9 +311,11 @@ def test_a_close_that_lost_the_lead_is_not_over_before_its_thread_is_back(site: 
     site.on_close = outlast
     with pytest.raises(Lost) as lost:
         peer.send(GET)
-    closing = lost.value.closing
+    closing = lost.value.call
     assert closing is not None and closing.state is State.RUNNING
     assert peer.cell.read() is None
+    closing.returned()
+    assert closing.state is State.CLOSED
 
 
 # ---- where the kernel cannot send it
