@@ -10,17 +10,17 @@ import heapq
 import select
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from forkserve.net.listeners import Listener
 from forkserve.ops.tally import TAKEN
+from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue, Parcel
+from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.state import FRESH, READABLE, State
-
-if TYPE_CHECKING:
-    from forkserve.worker.loop import Loop
+from forkserve.wsgi.call import Environ
 
 _NEVER = float("inf")
 
@@ -44,6 +44,24 @@ _QUEUED = 65535  # connections that can wait in a listener (listen(2)), or in th
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
+class Keeper(Protocol):
+    """The loop, as far as an admission needs it: ``connections`` by descriptor, how long its
+    ``turn_lasted`` in seconds, and whether the worker is ``leaving``."""
+
+    connections: dict[int, Connection]
+    turn_lasted: float
+    leaving: bool
+
+    def watch(self, fd: int, call: Callable[[], object], events: int) -> None:
+        """Call ``call`` when ``events`` happen at ``fd``."""
+
+    def forget(self, fd: int) -> None:
+        """Watch it no more."""
+
+    def park(self, fd: int, connection: Connection) -> None:
+        """Wait for what the connection's state says."""
+
+
 class Admission:
     """Used by the thread that leads.
 
@@ -53,14 +71,16 @@ class Admission:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Keeper,
         service: Service,
         listeners: Sequence[Listener],
         environs: Environs,
-        queue: HandoffQueue | None,
         worker_connections: int,
+        connect: Connect,
+        queue: HandoffQueue | None,
     ) -> None:
         self._loop = loop
+        self._connect = connect
         self._service = service
         self._listeners = list(listeners)
         self._environs = environs
@@ -166,8 +186,24 @@ class Admission:
             # Otherwise the connection failed before it was accepted (accept(2)): go on to the next.
             return error.errno not in _NO_ROOM or self._no_room(error.strerror or str(error))
         remote = ("", "") if listener.family == socket.AF_UNIX else (str(peer[0]), str(peer[1]))
-        self._loop.add(sock, self._environs.of(listener.name), remote, serve=serve)
+        self.add(sock, self._environs.of(listener.name), remote, serve=serve)
         return room
+
+    def add(
+        self, sock: socket.socket, environ: Environ, remote: tuple[str, str], *, serve: bool = True
+    ) -> None:
+        """Take charge of an accepted connection. ``serve``: at once, if its request is there."""
+        sock.setblocking(False)
+        now = self._service.clock()
+        try:
+            connection = self._connect(self._service, sock, environ, remote, now)
+        except OSError:
+            return
+        fd = connection.socket.fileno()
+        self._loop.connections[fd] = connection
+        if serve:
+            connection.readable(now)
+        self._loop.park(fd, connection)
 
     def _take_one(self, *, serve: bool = True) -> bool:
         """Go on with a connection that a sibling has handed off. False: there is none, or no room
@@ -180,7 +216,13 @@ class Admission:
         sock, parcel = taken
         environ = self._environs.of(_listener_of(parcel), plain=True)
         self._service.tally.add(TAKEN)
-        self._loop.resume(sock, environ, parcel, serve=serve)
+        now = self._service.clock()
+        connection = Connection(self._service, sock, environ, parcel.remote, now)
+        self._loop.connections[sock.fileno()] = connection
+        connection.resume(parcel, now, serve=serve)
+        if self._loop.leaving:
+            connection.retire(now)
+        self._loop.park(sock.fileno(), connection)
         return room
 
     # ---- room

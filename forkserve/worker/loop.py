@@ -10,7 +10,6 @@ nobody: there another thread may go on where this one stands.
 
 import os
 import select
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -23,13 +22,12 @@ from forkserve.worker.closing import Closing, close_files
 from forkserve.worker.connection import Connection
 from forkserve.worker.deadlines import Deadlines
 from forkserve.worker.environs import Environs
-from forkserve.worker.handoff import HandoffQueue, Parcel
+from forkserve.worker.handoff import HandoffQueue
 from forkserve.worker.lead import InCall
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
 from forkserve.worker.state import READABLE, ROWS, UNCHANGED, WRITABLE, State
-from forkserve.wsgi.call import Environ
 
 _EVENTS = 256  # taken from the kernel at once; the deadlines of the others wait for the next time
 _NEVER = float("inf")
@@ -58,7 +56,6 @@ class Loop:
         ``connect``: makes a connection of an accepted socket; OSError if it is gone already.
         ``queue``, ``row``: how connections come from siblings and go to them; without, they stay.
         """
-        self._connect = connect
         self._service = service
         self._lead = service.lead
         self._due_after = due_after
@@ -68,7 +65,9 @@ class Loop:
         self._deadlines = Deadlines()
         self._ready: deque[Connection] = deque()
         self._calls: list[InCall] = []  # in threads that do not lead any more
-        self.admission = Admission(self, service, listeners, environs, queue, worker_connections)
+        self.admission = Admission(
+            self, service, listeners, environs, worker_connections, connect, queue
+        )
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
         self._turn_began = self.turn_lasted = 0.0
         self.due = self._share_again = self._write_at = _NEVER
@@ -206,34 +205,6 @@ class Loop:
         self._epoll.unregister(fd)
 
     # ---- connections
-
-    def add(
-        self, sock: socket.socket, environ: Environ, remote: tuple[str, str], *, serve: bool = True
-    ) -> None:
-        """Take charge of an accepted connection. ``serve``: at once, if its request is there."""
-        sock.setblocking(False)
-        now = self._service.clock()
-        try:
-            connection = self._connect(self._service, sock, environ, remote, now)
-        except OSError:
-            return
-        fd = connection.socket.fileno()
-        self.connections[fd] = connection
-        if serve:
-            connection.readable(now)
-        self.park(fd, connection)
-
-    def resume(
-        self, sock: socket.socket, environ: Environ, parcel: Parcel, *, serve: bool = True
-    ) -> None:
-        """Go on with a connection that a sibling has handed off. ``serve``: at once."""
-        now = self._service.clock()
-        connection = Connection(self._service, sock, environ, parcel.remote, now)
-        self.connections[sock.fileno()] = connection
-        connection.resume(parcel, now, serve=serve)
-        if self.leaving:
-            connection.retire(now)
-        self.park(sock.fileno(), connection)
 
     def park(self, fd: int, connection: Connection) -> None:
         """Wait for what the connection's state says."""

@@ -77,7 +77,7 @@ class Worker:
         """A connection that the loop has accepted already."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self.loop.add(theirs, self.environ, ("192.0.2.1", "1"))
+        self.loop.admission.add(theirs, self.environ, ("192.0.2.1", "1"))
         return ours
 
     @property
