@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.development import DevelopmentSettings
 
 AUTO = "auto"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlSettings(DevelopmentSettings):
+@dataclass(frozen=True, kw_only=True)
+class ControlSettings:
     """What an operator's commands need."""
 
     # fmt: off

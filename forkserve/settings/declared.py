@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkserve.settings import kinds
+from forkserve.settings.control import ControlSettings
 from forkserve.settings.declaration import Declaration
 from forkserve.settings.declaration import declare as _declare
+from forkserve.settings.development import DevelopmentSettings
 from forkserve.settings.hooks import HookSettings
+from forkserve.settings.logs import LogSettings
+from forkserve.settings.origin import Origins
+from forkserve.settings.server import ServerSettings
+from forkserve.settings.status import StatusSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(HookSettings):
+# Their fields stand the other way round: a dataclass has those of its last base first.
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    HookSettings, ControlSettings, DevelopmentSettings, LogSettings, StatusSettings, ServerSettings,
+    Origins,
+):  # fmt: skip
     """The value of every setting. Times are in seconds, sizes in octets, None is "no limit"."""
 
     # fmt: off

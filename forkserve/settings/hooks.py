@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from forkserve.settings.control import ControlSettings
 from forkserve.settings.declaration import declare as _declare
 from forkserve.settings.kinds import NONE, Kind
 
@@ -48,9 +47,9 @@ def _hook(arguments: str, says: str, advice: str = "") -> Any:
 _ADVICE = 'A function of the Python file of -c, or "module:function".'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookSettings(ControlSettings):
-    """What ``Settings`` has of it."""
+@dataclass(frozen=True, kw_only=True)
+class HookSettings:
+    """A part of ``Settings``."""
 
     # fmt: off
     on_starting: Hook | None = _hook(

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from forkserve.net.syslog import check_log_address
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.status import StatusSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings(StatusSettings):
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
     """A part of ``Settings``."""
 
     # fmt: off

@@ -13,9 +13,9 @@ _NAME = re.compile("`([a-z_]+)`(?! from | by default)")
 _DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Origins:
-    """The root of ``Settings``: name -> the words for where its value came from.
+    """What ``Settings`` know of themselves: name -> the words for where its value came from.
 
     Two settings are equal when their values are, wherever these came from.
     """

@@ -6,12 +6,11 @@ from forkserve.net.address import Address, InetAddress
 from forkserve.net.peers import Peer, parse_peer
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.origin import Origins
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings(Origins):
-    """The first part of ``Settings``."""
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """A part of ``Settings``."""
 
     # fmt: off
     app: str = _declare(

@@ -8,20 +8,18 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from forkserve.errors import SettingsError
-from forkserve.net.address import InetAddress
 from forkserve.net.peers import NOBODY
-from forkserve.settings import development
+from forkserve.settings.conflicts import conflicts
 from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.gunicorn import ENTRIES, Verdict
 from forkserve.settings.kinds import Kind
 from forkserve.settings.python_file import is_python, read_python
-from forkserve.settings.status import conflicts_of_status
 
 PREFIX = "FORKSERVE_"
 
@@ -101,12 +99,28 @@ def load_settings(
         lines = (values["limit_request_line"], values["limit_request_field_size"])
         values["limit_request_head"] = max(values["limit_request_head"], *lines)
     settings = Settings(**values, origins=origins)
-    for name, (value, origin) in development.adapt(settings, origins).items():
+    for name, (value, origin) in _adapted(settings).items():
         settings, origins[name] = replace(settings, **{name: value}), origin
-    problems.extend(_conflicts(settings, origins, os.geteuid()))
+    problems.extend(conflicts(settings))
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, origins, tuple(notes))
+
+
+def _adapted(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Defaults that are others in development: name -> (value, where it comes from).
+
+    Who stops at a breakpoint, or looks at a frame, is not stuck. The debugger answers only who asks
+    for a host that is this machine. A page of another site whose name has come to point here (DNS
+    rebinding) cannot, unless it may say so itself, as a proxy; and its browser is on this machine.
+    """
+    adapted: dict[str, tuple[Any, str]] = {}
+    for name in ("debugger", "reload"):
+        if getattr(settings, name) and settings.origins["timeout"] == "default":
+            adapted["timeout"] = (None, f"default with {name}")
+    if settings.debugger and settings.origins["forwarded_allow_ips"] == "default":
+        adapted["forwarded_allow_ips"] = ((NOBODY,), "default with debugger")
+    return adapted
 
 
 def _read(kind: Kind, raw: Any) -> Any:
@@ -231,60 +245,3 @@ def suggestion(name: str, spell: Callable[[str], str] = str) -> str:
     close = (theirs.here if theirs is not None else "") or _ELSEWHERE.get(name)
     close = close or next(iter(get_close_matches(name, declarations(), 1)), None)
     return f"; did you mean {spell(close)}?" if close else ""
-
-
-def _conflicts(settings: Settings, origins: Mapping[str, str], euid: int) -> Iterator[str]:
-    """Values that are possible each for itself, and not together."""
-
-    def named(*names: str) -> str:
-        return ", ".join(f"{name} ({origins[name]})" for name in names)
-
-    if not settings.bind:
-        yield f"{named('bind')} names no address"
-    seen = set()
-    for address in settings.bind:
-        key = str(address).partition(",")[0]  # without the mode and the owners of a unix socket
-        if key in seen and not (isinstance(address, InetAddress) and address.port == 0):
-            yield f"{named('bind')}: {address} is there twice"
-        seen.add(key)
-    for name in ("forwarded_allow_ips", "proxy_allow_from"):
-        if NOBODY in getattr(settings, name) and len(getattr(settings, name)) > 1:
-            yield f"{named(name)}: none stands alone"
-    if settings.max_requests_jitter and settings.max_requests is None:
-        yield f"{named('max_requests_jitter')} has no meaning without max_requests"
-    for name in ("limit_request_line", "limit_request_field_size"):
-        if getattr(settings, name) > settings.limit_request_head:
-            yield f"{named(name, 'limit_request_head')}: one line is longer than the whole head"
-    yield from _conflicts_of_tls(settings, origins)
-    yield from conflicts_of_status(settings, origins)
-    yield from development.conflicts(settings, origins)
-    if settings.proxy_protocol == "on" and settings.proxy_allow_from in ((), (NOBODY,)):
-        yield f"{named('proxy_allow_from')} names nobody, and proxy_protocol is on"
-    for name in ("user", "group"):
-        wanted = getattr(settings, name)
-        own = euid if name == "user" else os.getegid()
-        if wanted is not None and euid != 0 and wanted != own:
-            yield (
-                f"{named(name)}: only root can change it; this is user {euid}. Leave it out, or "
-                "start as root"
-            )
-
-
-def _conflicts_of_tls(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
-    if settings.certfile is None:
-        for name in ("keyfile", "ca_certs", "ciphers", "tls_min_version"):
-            if getattr(settings, name) != declarations()[name][1]:
-                yield f"{name} ({origins[name]}) has no meaning without certfile"
-    elif settings.ca_certs is not None and settings.cert_reqs == "none":
-        # Whoever names them wants clients to be checked, and would not notice that none is.
-        yield (
-            f"ca_certs ({origins['ca_certs']}) has no meaning while cert_reqs is none "
-            f"({origins['cert_reqs']}): no client is asked for a certificate"
-        )
-    if settings.certfile and settings.ciphers is not None and settings.tls_min_version == "1.3":
-        yield (
-            f"ciphers ({origins['ciphers']}) has no meaning with tls_min_version 1.3 "
-            f"({origins['tls_min_version']}): they are those of TLS 1.2"
-        )
-    if settings.cert_reqs != "none" and settings.ca_certs is None:
-        yield (f"cert_reqs ({origins['cert_reqs']}) needs ca_certs: whom to believe about clients")

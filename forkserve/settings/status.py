@@ -1,13 +1,11 @@
 """The settings of what operators and their machines see: status, health, metrics, StatsD."""
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from forkserve.net.address import Address, InetAddress
+from forkserve.net.address import Address
 from forkserve.settings import kinds
 from forkserve.settings.declaration import declare as _declare
-from forkserve.settings.server import ServerSettings
 
 
 def _check_path(text: str) -> None:
@@ -34,9 +32,9 @@ def _check_word(text: str) -> None:
 _PATH = kinds.text("PATH", none=True, check=_check_path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusSettings(ServerSettings):
-    """Beside ``ServerSettings``."""
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """A part of ``Settings``."""
 
     # fmt: off
     status: tuple[Address, ...] = _declare(
@@ -90,24 +88,3 @@ class StatusSettings(ServerSettings):
         "--dogstatsd-tags",
     )
     # fmt: on
-
-
-def conflicts_of_status(settings: StatusSettings, origins: Mapping[str, str]) -> Iterator[str]:
-    """Values that are possible each for itself, and not together."""
-    taken = {str(address).partition(",")[0]: "bind" for address in settings.bind}
-    for address in settings.status:
-        # Without the mode and the owners of a unix socket.
-        key = str(address).partition(",")[0]
-        if key in taken and not (isinstance(address, InetAddress) and address.port == 0):
-            there = f"{taken[key]} ({origins[taken[key]]})"
-            yield f"status ({origins['status']}): {address} is there already, in {there}"
-        taken[key] = "status"
-    if settings.health_path is not None and settings.health_path == settings.metrics_path:
-        yield (
-            f"health_path ({origins['health_path']}), metrics_path ({origins['metrics_path']}): "
-            "one path cannot answer both"
-        )
-    if settings.statsd_host is None:
-        for name in ("statsd_prefix", "dogstatsd_tags"):
-            if getattr(settings, name) is not None:
-                yield f"{name} ({origins[name]}) has no meaning without statsd_host"

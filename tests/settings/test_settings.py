@@ -336,7 +336,7 @@ def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, par
             {"bind": [":1"], "status": [":1"]},
             "status (--status): 0.0.0.0:1 is there already, in bind (--bind)",
         ),
-        ({"status": ["unix:/a", "unix:/a,mode=600"]}, "is there already, in status (--status)"),
+        ({"status": ["unix:/a", "unix:/a,mode=600"]}, "unix:/a,mode=600 is there twice"),
         ({"health_path": "/a", "metrics_path": "/a"}, "one path cannot answer both"),
         (
             {"statsd_prefix": "a"},
