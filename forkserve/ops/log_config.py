@@ -11,7 +11,6 @@ import logging
 import logging.config
 import os
 import queue
-import stat
 import sys
 import threading
 import tomllib
@@ -22,6 +21,7 @@ from typing import Any
 from forkserve.errors import ForkserveError, in_a_line
 from forkserve.ops.access import Access, AccessLog, json_line
 from forkserve.ops.logs import LogFile
+from forkserve.settings.files import read_regular
 
 _ERROR, _ACCESS = ("forkserve.error", "gunicorn.error"), ("forkserve.access", "gunicorn.access")
 _SECTIONS = ("formatters", "filters", "handlers", "loggers")
@@ -37,12 +37,7 @@ def read_log_config(path: str) -> dict[str, Any]:
     Raises ForkserveError.
     """
     try:
-        # Not blocking: a reload reads it too, and a pipe without a writer would stop the master.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, encoding="utf-8") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _broken(path, "is not a regular file, so a reload could not read it again")
-            text = file.read()
+        text = read_regular(path).decode()
         as_json = path.endswith(".json") or text.lstrip().startswith("{")
         config = json.loads(text) if as_json else tomllib.loads(text)
     except OSError as error:

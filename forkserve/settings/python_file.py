@@ -6,13 +6,13 @@ and can do anything, so it is run in a child first (``forkserve.rehearsal``).
 
 import importlib
 import os
-import stat
 import sys
 from types import ModuleType
 from typing import Any
 
 from forkserve.errors import in_a_line, traceback_of
 from forkserve.settings.declared import declarations
+from forkserve.settings.files import read_regular
 from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.hooks import HOOK, Hook
 from forkserve.settings.translation import Translated, translate
@@ -90,10 +90,7 @@ def _run(path: str) -> ModuleType:
         sys.modules.pop(name, None)
         return importlib.import_module(name)
     path = os.path.abspath(path.removeprefix("file:"))
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(0, "it is not a regular file, so a reload could not read it again")
-    with open(path, "rb") as file:
-        text = file.read()
+    text = read_regular(path)
     # As its source each time: the compiled form is looked up by a time that two versions can share.
     code = compile(text, path, "exec", dont_inherit=True)
     module = ModuleType(_MODULE)

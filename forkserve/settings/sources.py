@@ -7,7 +7,6 @@ that is wrong is collected and raised at once: who repairs a configuration wants
 import os
 import re
 import shlex
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from forkserve.errors import SettingsError
 from forkserve.net.peers import NOBODY
 from forkserve.settings.conflicts import conflicts
 from forkserve.settings.declared import Settings, declarations
+from forkserve.settings.files import read_regular
 from forkserve.settings.gunicorn import ENTRIES, Verdict
 from forkserve.settings.kinds import Kind
 from forkserve.settings.python_file import is_python, read_python
@@ -162,16 +162,7 @@ def _from_file(
     import tomllib  # only who has a configuration file waits for it
 
     try:
-        # Not blocking: a reload reads it too, and a pipe without a writer would stop the master.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                problems.append(
-                    f"{path}: not a regular file, so a reload could not read it again. "
-                    "Write it to one"
-                )
-                return None
-            table = tomllib.load(file)
+        table = tomllib.loads(read_regular(path).decode())
     except OSError as error:
         problems.append(
             f"{path}: the configuration file (--config) cannot be read: {error.strerror}. It must "
