@@ -14,6 +14,7 @@ from forkserve.gunicorn_line import Line
 from forkserve.hooks.calling import any_of, looked_up
 from forkserve.net.lookup import takes_time, tell_later
 from forkserve.net.syslog import parse_syslog
+from forkserve.ops.statsd import place_of
 from forkserve.rehearsal import rehearse
 from forkserve.settings import Loaded, Settings, declarations, load_settings
 from forkserve.settings.hooks import MASTER_HOOKS, WORKER_HOOKS
@@ -91,9 +92,8 @@ class Sources:
 def _places(settings: Settings) -> Iterator[tuple[str, int]]:
     """(host, port) of the machines whose names have to be looked up."""
     places = []
-    if settings.statsd_host is not None and not settings.statsd_host.startswith("unix://"):
-        name, _, port = settings.statsd_host.rpartition(":")
-        places.append((name.strip("[]"), int(port)))
+    if settings.statsd_host is not None and (place := place_of(settings.statsd_host)) is not None:
+        places.append(place)
     for path in (settings.error_logfile, settings.access_logfile):
         syslog = parse_syslog(path or "-")
         if syslog is not None and not syslog.path:

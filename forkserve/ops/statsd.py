@@ -86,11 +86,11 @@ def open_statsd(host: str, prefix: str | None, tags: str | None) -> StatsD:
 
     That it is not found is no reason for a server not to serve: see ``StatsD.failure``.
     """
-    if host.startswith("unix://"):
+    place = place_of(host)
+    if place is None:
         return StatsD(socket.AF_UNIX, host.removeprefix("unix://"), prefix, tags)
-    name, _, port = host.rpartition(":")
     try:
-        found = look_up(name.strip("[]"), int(port))
+        found = look_up(*place)
     except OSError as error:
         statsd = StatsD(socket.AF_INET, None, prefix, tags)
         statsd.failure = (
@@ -100,6 +100,14 @@ def open_statsd(host: str, prefix: str | None, tags: str | None) -> StatsD:
         return statsd
     family, where = min(found, key=lambda item: item[0] != socket.AF_INET)
     return StatsD(family, where, prefix, tags)
+
+
+def place_of(host: str) -> tuple[str, int] | None:
+    """(host, port) of a StatsD that is told by UDP, None of one on a unix socket."""
+    if host.startswith("unix://"):
+        return None
+    name, _, port = host.rpartition(":")
+    return name.strip("[]"), int(port)
 
 
 OF_APPLICATION = {"of_application": True}
