@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from forkserve.ops.health import why_not_ready
-from forkserve.ops.snapshot import LATENCY_BOUNDS
+from forkserve.ops.tally import LATENCY_BOUNDS
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -22,7 +22,7 @@ MISSING = (
 # The library compares whatever else is there with numbers, which fails, and says it in its answer.
 _VERSION = re.compile(r"version=[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}").fullmatch
 
-WORKER_STATES = ("booting", "serving", "retiring", "aborting")
+_WORKER_STATES = ("booting", "serving", "retiring", "aborting")
 _SERVER_STATES = ("starting", "up", "draining", "stopping", "quitting")
 
 
@@ -90,7 +90,7 @@ def _of_server(snapshot: Mapping[str, Any]) -> "Iterator[Metric]":
     yield restarts
     yield Gauge("forkserve_workers_wanted", "Slots that are to be filled.", server["wanted"])
     states = Gauge("forkserve_workers", "Workers by state.", labels=["state"])
-    for state in WORKER_STATES:
+    for state in _WORKER_STATES:
         states.add_metric([state], sum(worker["state"] == state for worker in workers))
     yield states
     depth = Gauge("forkserve_listen_queue", "Connections not yet accepted.", labels=["address"])

@@ -15,8 +15,6 @@ from forkserve.ops.scoreboard import Call, Scoreboard
 from forkserve.ops.tally import LATENCY_BOUNDS, STATES, Numbers
 from forkserve.proc.memory import resident_memory
 
-__all__ = ["LATENCY_BOUNDS", "percentile", "take_snapshot"]
-
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
