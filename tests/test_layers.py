@@ -79,7 +79,7 @@ def test_http_is_pure(path: Path) -> None:
     "name",
     [
         "supervisor", "orders", "roster", "story", "strength", "wear", "gauge", "watch", "upgrade",
-        "attendant", "drain", "changes",
+        "attendant", "drain", "changes", "wording", "life_signs", "hearing",
     ],
 )  # fmt: skip
 def test_the_supervisor_is_pure(name: str) -> None:

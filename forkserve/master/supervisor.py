@@ -1,7 +1,9 @@
 """Who lives, who is replaced, and when: the policy of the master, as a pure automaton.
 
 ``handle(event, now)`` returns the actions to perform, and nothing else happens: no clock, no fork,
-no file. All rules of a worker's life stand in this file.
+no file. The rules of a worker's life stand in this file, in the words of ``orders``; of a reload
+that is overtaken or called off in ``changes``, of the number of workers in ``strength``, of who is
+used up in ``wear``.
 
 A worker is BOOTING, then SERVING, then RETIRING (finishing what it has) or ABORTING (being killed).
 A slot is filled by one worker that boots or serves; those that leave do not count, so a replacement

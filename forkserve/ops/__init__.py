@@ -1,1 +1,1 @@
-"""What operators see: the scoreboard, the error log, the access log."""
+"""What operators see: the scoreboard, and what is made of it; the error log, the access log."""

@@ -1,7 +1,8 @@
 """A worker: one loop, its connections, one application.
 
-``main`` is what runs after the fork; ``loop`` waits and knows epoll; ``connection`` knows one
-client, in the states of ``state``, over the socket of ``stream``; ``preface`` is what may come
-before the first request; ``exchange`` is one request and its response; ``body`` brings a request's
-body in; ``service`` is what all connections share.
+``main`` is what runs after the fork; ``loop`` waits and knows epoll, in the thread of the ``crew``
+that has the ``lead``; ``admission`` is what comes in, ``sharing`` what goes out to siblings. A
+``connection`` is one client, in the states of ``state``: ``stream`` has its socket, ``intake``
+takes its requests in, ``preface`` is what may come before the first. ``exchange`` is one request
+and its response, ``body`` brings its body in; ``service`` is what all connections share.
 """
