@@ -1,12 +1,10 @@
 """The command ``forkserve``: from options to a running master.
 
-The only module that knows everyone: it gives the master the worker's entry point, so that neither
-has to know the other.
+It gives the master what its children run (``entrances``), so that neither has to know the other.
 """
 
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -16,6 +14,7 @@ import click
 from forkserve import __version__
 from forkserve.check import check
 from forkserve.develop.board import Board
+from forkserve.entrances import enter_status, enter_template, enter_watcher, enter_worker
 from forkserve.errors import EXIT_OK, ForkserveError, SettingsError
 from forkserve.gunicorn_line import (
     Command,
@@ -27,17 +26,14 @@ from forkserve.gunicorn_line import (
 )
 from forkserve.loading import Sources
 from forkserve.master.generation import load_log_config, load_tls, unfit_certificate
-from forkserve.master.lookout import Lookout, WatcherSeat
+from forkserve.master.lookout import Lookout
 from forkserve.master.shell import Shell
-from forkserve.master.spawn import Entrances, Seat, StatusSeat, TemplateSeat
+from forkserve.master.spawn import Entrances
 from forkserve.master.succession import Succession
 from forkserve.net.address import FdAddress
 from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
 from forkserve.ops.logs import LogFile, error_log
-from forkserve.ops.scoreboard import Scoreboard
-from forkserve.ops.snapshot import take_snapshot
-from forkserve.proc.channel import Channel
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
 from forkserve.settings import Loaded, Settings, declarations, reference
@@ -45,12 +41,8 @@ from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
 from forkserve.worker.debug import debug_warning
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.logs import LogFiles, first_log
-from forkserve.worker.main import Trim, run_worker
-from forkserve.worker.process import Preloaded, give_up, prepare_process
 from forkserve.worker.process import load as load_for_worker
-from forkserve.worker.template import run_template
-from forkserve.wsgi.call import Application
+from forkserve.worker.process import prepare_process
 
 # What the settings themselves cannot know to be wrong.
 _CHECKS: dict[str, Callable[[Any], object]] = {"access_log_format": compile_format}
@@ -215,12 +207,11 @@ def _serve(loaded: Loaded, sources: Sources, succession: Succession, config: str
     board, lookout = None, Lookout()
     if settings.reload:
         board = Board(int.from_bytes(os.urandom(5)))
-        lookout = Lookout(partial(_enter_watcher, queue, board, config), board)
-    common = (queue, board)
+        lookout = Lookout(partial(enter_watcher, queue, board, config), board)
     entrances = Entrances(
-        partial(_enter_worker, *common),
-        partial(_enter_template, *common),
-        _enter_status,
+        partial(enter_worker, queue, board),
+        partial(enter_template, queue, board),
+        enter_status,
         sources.rehearsal,
     )
     status = Shell(settings, sources.read, entrances, succession, lookout).run()
@@ -261,118 +252,6 @@ def _inherited(origin_of_bind: str) -> list[FdAddress]:
             err=True,
         )
     return inherited
-
-
-def _enter_worker(
-    queue: HandoffQueue | None,
-    board: Board | None,
-    seat: Seat,
-    preloaded: Preloaded | None = None,
-) -> int:
-    generation = seat.generation
-    return run_worker(
-        generation.settings,
-        slot=seat.slot,
-        generation=generation.number,
-        row=seat.row,
-        listeners=generation.listeners,
-        channel=seat.channel,
-        files=LogFiles(generation.error_file, generation.access_file),
-        log_config=generation.log_config,
-        tls=generation.tls,
-        queue=queue,
-        master=seat.master,
-        board=board,
-        newborn=seat.newborn if preloaded is None else preloaded.newborn,
-        preloaded=preloaded,
-        trim=Trim(
-            statsd=generation.statsd,
-            front=partial(_put_in_front, generation.settings, seat.row.board),
-        ),
-    )
-
-
-def _put_in_front(settings: Settings, board: Scoreboard, app: Application) -> Application:
-    """`health_path` and `metrics_path`, if they are set: nobody else pays for them."""
-    health, metrics = settings.health_path, settings.metrics_path
-    if health is None and metrics is None:
-        return app
-    from forkserve.ops.own_paths import OwnPaths  # only for who asks
-
-    return OwnPaths(
-        app, lambda: take_snapshot(board, time.monotonic()), health=health, metrics=metrics
-    )
-
-
-def _enter_template(queue: HandoffQueue | None, board: Board | None, seat: TemplateSeat) -> int:
-    generation, master = seat.generation, seat.master
-
-    def enter_worker(slot: int, row: int, channel: Channel, preloaded: Preloaded) -> int:
-        own = Seat(generation, slot, seat.scoreboard.row(row), channel, master, None)
-        return _enter_worker(queue, board, own, preloaded)
-
-    return run_template(
-        generation.settings,
-        generation=generation.number,
-        listeners=generation.listeners,
-        queue=queue,
-        channel=seat.channel,
-        files=LogFiles(generation.error_file, generation.access_file),
-        log_config=generation.log_config,
-        master=master,
-        board=board,
-        server=seat.server,
-        enter_worker=enter_worker,
-    )
-
-
-def _enter_status(seat: StatusSeat) -> int:
-    """A worker like any other, of an application of our own."""
-    from forkserve.ops.status import StatusSite  # not in each master
-
-    generation = seat.generation
-    own = Scoreboard(1)  # it is none of those that it tells of
-    own.take(0, 1)
-    try:
-        settings = prepare_process(generation.settings)
-        site = StatusSite(lambda: take_snapshot(seat.scoreboard, time.monotonic()), time.monotonic)
-        site.begin()
-    except Exception as error:  # noqa: BLE001 - the master waits to hear why
-        return give_up(seat.channel, generation.settings, error)
-    return run_worker(
-        settings,
-        slot=0,
-        generation=generation.number,
-        row=own.row(0),
-        listeners=generation.listeners,
-        channel=seat.channel,
-        files=LogFiles(generation.error_file, None),
-        log_config=None,
-        tls=None,
-        queue=None,
-        master=seat.master,
-        preloaded=Preloaded(settings, site, None),
-        trim=Trim(who="status"),
-    )
-
-
-def _enter_watcher(
-    queue: HandoffQueue | None, board: Board, config: str | None, seat: WatcherSeat
-) -> int:
-    from forkserve.develop.watcher import run_watcher  # only for who develops
-
-    generation = seat.generation
-    for item in (*generation.listeners, queue):
-        if item is not None:
-            item.close()  # or clients would wait for a process that accepts nobody
-    return run_watcher(
-        generation.settings,
-        config,
-        channel=seat.channel,
-        told=board.told,
-        log=first_log(generation.settings, LogFiles(generation.error_file, None), "watcher"),
-        master=seat.master,
-    )
 
 
 def _check(settings: Settings) -> None:

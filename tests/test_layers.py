@@ -13,7 +13,7 @@ ROOT = Path(forkserve.__file__).parent
 ROWS = [
     ["__main__"],
     ["cli", "ctl", "demo"],
-    ["loading"],
+    ["loading", "entrances"],
     ["check", "init", "gunicorn_line"],
     ["worker", "master"],
     ["develop"],
