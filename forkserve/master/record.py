@@ -80,12 +80,9 @@ class Record:
             "reloads_refused": self.refused,
             "restarts": dict(sorted(self.restarts.items())),
             "listeners": [
-                {
-                    "address": listener.url_of(scheme),
-                    "waiting": listener.waiting(),
-                    "backlog": settings.backlog,
-                }
+                {"address": listener.url_of(scheme), "waiting": waiting, "backlog": most}
                 for listener in generation.listeners
+                for waiting, most in (listener.queue(),)
             ],
         }
         workers = [

@@ -22,9 +22,9 @@ _ATTRIBUTE = struct.Struct("@HH")  # struct nlattr: length, type; padded to 4 oc
 _LENGTHS = struct.Struct("@II")  # struct unix_diag_rqlen: of a listener, waiting and backlog
 
 
-def waiting_at(fd: int) -> int | None:
-    """The connections that nobody has accepted at the unix socket ``fd``; None if the kernel does
-    not say."""
+def queue_at(fd: int) -> tuple[int, int] | None:
+    """Of the listening unix socket ``fd``: the connections that nobody has accepted, and how many
+    there may be. None if the kernel does not say."""
     try:
         inode = os.fstat(fd).st_ino
         size = _HEADER.size + _REQUEST.size
@@ -39,7 +39,7 @@ def waiting_at(fd: int) -> int | None:
         return None
 
 
-def _read(octets: bytes) -> int | None:
+def _read(octets: bytes) -> tuple[int, int] | None:
     """What an answer says."""
     if len(octets) < _HEADER.size:
         return None
@@ -51,6 +51,7 @@ def _read(octets: bytes) -> int | None:
     while position + _ATTRIBUTE.size <= end:
         size, name = _ATTRIBUTE.unpack_from(octets, position)
         if name == _QUEUE and size >= _ATTRIBUTE.size + _LENGTHS.size:
-            return int(_LENGTHS.unpack_from(octets, position + _ATTRIBUTE.size)[0])
+            waiting, most = _LENGTHS.unpack_from(octets, position + _ATTRIBUTE.size)
+            return int(waiting), int(most)
         position += max(4, (size + 3) & ~3)
     return None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
-from forkserve.net.diag import waiting_at
+from forkserve.net.diag import queue_at
 
 # Classic BPF (bpf(4), linux/filter.h) on the header of a TCP segment: one with SYN set is dropped,
 # everything else accepted. What one asks for with SYN|ACK is for no listener either.
@@ -31,9 +31,9 @@ _NO_SYN = b"".join(
 )
 _SO_ATTACH_FILTER = 26
 
-# The beginning of struct tcp_info (linux/tcp.h), to tcpi_unacked: of a listening socket that is the
-# length of its queue.
-_TCP_INFO = struct.Struct("@8x4x4x4x4xI")
+# The beginning of struct tcp_info (linux/tcp.h), to tcpi_unacked and tcpi_sacked: of a listening
+# socket these are the length of its queue, and the most of it.
+_TCP_INFO = struct.Struct("@8x4x4x4x4xII")
 
 
 class Listener:
@@ -100,15 +100,24 @@ class Listener:
             with contextlib.suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
-    def waiting(self) -> int:
-        """Connections that nobody has accepted yet, as far as the kernel says."""
+    def queue(self) -> tuple[int, int]:
+        """The connections that nobody has accepted yet, and how many there may be: less than was
+        asked for if the kernel allows less, and anything for an inherited socket. 0 is what the
+        kernel does not say."""
         if self.family == socket.AF_UNIX:
-            return waiting_at(self.socket.fileno()) or 0
+            return queue_at(self.socket.fileno()) or (0, 0)
         try:
             octets = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         except OSError:  # closed, or another protocol
-            return 0
-        return int(_TCP_INFO.unpack(octets)[0]) if len(octets) == _TCP_INFO.size else 0
+            return 0, 0
+        if len(octets) != _TCP_INFO.size:
+            return 0, 0
+        waiting, most = _TCP_INFO.unpack(octets)
+        return int(waiting), int(most)
+
+    def waiting(self) -> int:
+        """The former alone."""
+        return self.queue()[0]
 
     def close(self) -> None:
         """Close this process's descriptor. The socket lives on in the other processes."""

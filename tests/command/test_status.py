@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -195,6 +196,27 @@ def test_it_says_that_the_server_is_stopping_for_as_long_as_it_does(
         gate.write_text("")
         assert client.response().status == 200
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_it_is_not_ready_while_the_listen_queue_is_full(
+    start: Start, gate: Path, tmp_path: Path, kind: str
+) -> None:
+    bind = () if kind == "tcp" else ("-b", f"unix:{tmp_path}/app.sock")
+    server = start("plain", "--backlog", "1", "--status", "127.0.0.1:0", *bind)
+    status = Status(server)
+    status.until("/readyz", 200)
+    with ExitStack() as clients:
+        connect = server.connect if kind == "tcp" else partial(unix_client, tmp_path / "app.sock")
+        client = clients.enter_context(connect())
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        server.wait_for("waiting")  # so the only worker accepts nobody, or perhaps one more
+        for _ in range(2):
+            clients.enter_context(connect())
+        assert re.fullmatch(r"the listen queue of \S+ is full\n", status.until("/readyz", 503))
+        gate.write_text("")
+        assert client.response().status == 200
+        status.until("/readyz", 200)
 
 
 def test_drain_delay_serves_on_while_it_is_not_ready(start: Start) -> None:

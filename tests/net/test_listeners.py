@@ -45,6 +45,23 @@ def test_how_many_wait_to_be_accepted(tmp_path: Path) -> None:
     assert inet.waiting() == 0
 
 
+def test_how_many_may_wait_is_what_the_kernel_says(tmp_path: Path) -> None:
+    """Less than was asked for, if that is all it allows; of an inherited socket, its owner's."""
+    kernel = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    addresses = [ANY, UnixAddress(str(tmp_path / "s"))]
+    listeners = open_listeners(addresses, kernel + 7)
+    assert [item.queue() for item in listeners] == [(0, kernel), (0, kernel)]
+    for item in listeners:
+        item.set_backlog(7)
+    assert [item.queue() for item in listeners] == [(0, 7), (0, 7)]
+    inherited = open_listeners(
+        [FdAddress(os.dup(item.socket.fileno())) for item in listeners], kernel
+    )
+    assert [item.queue() for item in inherited] == [(0, 7), (0, 7)]
+    for item in (*inherited, *listeners):
+        item.close()
+
+
 def test_one_that_fails_closes_those_opened_with_it(tmp_path: Path) -> None:
     (taken,) = open_listeners([ANY], 16)
     before = len(os.listdir("/proc/self/fd"))
