@@ -260,7 +260,8 @@ def error_log(file: LogFile, level: str, who: str, log_format: str = "plain") ->
 
 def _style(file: LogFile, who: str, log_format: str) -> styles.Style:
     if log_format == "json":
-        return styles.structured(who)
+        # What is sent as one datagram is no object if it is cut there.
+        return styles.structured(who, file.longest if file.lines_only else None)
     if file.lines_only:
         return styles.short(who)
     if log_format == "auto" and os.isatty(file.fileno()):

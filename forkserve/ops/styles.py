@@ -69,19 +69,25 @@ def short(who: str) -> Style:
     return style
 
 
-def structured(who: str) -> Style:
-    """One object of JSON."""
+def structured(who: str, longest: int | None = None) -> Style:
+    """One object of JSON. ``longest``: octets that it may have; its message is cut for that."""
     process = quoted(who)
 
     def style(record: logging.LogRecord) -> str:
         request = getattr(record, "request_id", "")
         level = quoted((_LEVELS.get(record.levelno) or record.levelname).lower())
-        return (
+        start = (
             f'{{"time":"{rfc3339(record.created)}",'
             f'"level":{level},"process":{process},"pid":{os.getpid()},'
-            f'"request_id":{quoted(request) if request else "null"},'
-            f'"message":{quoted(_message(record))}}}'
+            f'"request_id":{quoted(request) if request else "null"},"message":'
         )
+        text = _message(record)
+        message = quoted(text)
+        # Cut before it is quoted: behind that, half an escape could be left of it.
+        while longest is not None and len(start) + len(message) >= longest and text:
+            text = text[: 3 * len(text) // 4]
+            message = quoted(text)
+        return f"{start}{message}}}"
 
     return style
 

@@ -1,5 +1,6 @@
 """A log that goes to a syslog: RFC 5424, and nothing that waits."""
 
+import json
 import os
 import re
 import socket
@@ -107,6 +108,21 @@ def test_access_lines_are_as_long_as_a_message_may_be(receiver: tuple[str, socke
     (priority, first), (_, second) = received(sock)
     assert (priority, first) == (3 * 8 + 6, b"GET / HTTP/1.1")
     assert len(second) + 1 == file.longest
+    file.close()
+
+
+def test_an_object_that_is_too_long_is_cut_within_its_message(
+    receiver: tuple[str, socket.socket],
+) -> None:
+    address, sock = receiver
+    file = opened(address)
+    log = error_log(file, "info", "worker 2 gen 1", "json")
+    log.error("the application raised %s", "\u20ac\n" * 30_000, extra={"request_id": "r" * 200})
+    log.info("more")
+    (_, first), (_, second) = received(sock)
+    assert file.longest is not None and file.longest // 2 < len(first) <= file.longest
+    assert json.loads(first)["message"].startswith("the application raised \u20ac\n\u20ac")
+    assert json.loads(second)["message"] == "more"
     file.close()
 
 
