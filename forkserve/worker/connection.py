@@ -37,6 +37,10 @@ _LINGER_IN_ALL = 30.0
 _LAST_CHANCE = 1.0
 """Seconds in which a client of a retiring worker may still send a request that it had under way."""
 
+_LOOK = 0.001
+"""Seconds at least for a connection that was on its way until its deadline: what it waits for may
+be there, and nobody has looked."""
+
 _MOVABLE = (HEAD, READY, IDLE)  # to another worker
 _NEVER = float("inf")
 
@@ -102,7 +106,6 @@ class Connection(Intake):
         if self.exchange is not None:
             self._call(now)
             return
-        self._began = now
         octets, self.buffer = self.buffer, b""
         self._parse(octets, now)
 
@@ -147,22 +150,22 @@ class Connection(Intake):
             and len(self.buffer) <= MAX_OCTETS
         )
 
-    def parcel(self, listener: str, now: float) -> Parcel:
+    def parcel(self, listener: str) -> Parcel:
         """What another worker needs to go on with it. It is portable."""
-        return Parcel(self.remote, listener, self.served, self.deadline - now, self.buffer)
+        return Parcel(self.remote, listener, self.served, self.deadline, self.buffer)
 
     def resume(self, parcel: Parcel, now: float, *, serve: bool = True) -> None:
         """Go on with what another worker has begun. ``serve``: at once, if its request is there."""
         self.served = parcel.served
-        self.deadline = now + parcel.patience
-        if parcel.octets and not serve and self.service.lead.calls:
-            self.buffer = parcel.octets
-            self.state = READY
-        elif parcel.octets:
+        self.deadline = max(parcel.deadline, now + _LOOK)
+        if parcel.octets:
             self.buffer = parcel.octets
             # If there is a whole request in it, that has waited for its turn, with this deadline.
-            self.arrived = min(now, self.deadline - self.service.queue_timeout)
-            self._parse(parcel.octets, now)
+            self.arrived = self._began = min(now, parcel.deadline - self.service.queue_timeout)
+            if serve or not self.service.lead.calls:
+                self._parse(parcel.octets, now)
+            else:
+                self.state = READY
         elif parcel.served:
             self.state = IDLE
         if serve and not parcel.octets:
@@ -335,7 +338,7 @@ class Connection(Intake):
             )
         elif self.hold(len(self.buffer)):
             self.state = READY
-            self.arrived = now
+            self.arrived = self._began = now
             self.deadline = now + self.service.queue_timeout
         else:
             self._linger(now)  # the client sends it again on another (RFC 9112 section 9.3.2)

@@ -21,7 +21,7 @@ MAX_OCTETS = 16384
 """Octets that a parcel carries at most. Who has more in hand keeps the connection."""
 
 _VERSION = 1
-_HEADER = struct.Struct("!BQdHHHH")  # version, served, patience, four lengths; then the four
+_HEADER = struct.Struct("!BQdHHHH")  # version, served, deadline, four lengths; then the four
 _LONGEST_TEXT = 1024  # a unix path has 107 octets, a host name 253; with what is written around
 _LARGEST = _HEADER.size + 3 * _LONGEST_TEXT + MAX_OCTETS
 
@@ -41,32 +41,33 @@ class Parcel(NamedTuple):
     ``remote``    (address, port) of the client as text, ("", "") on a unix socket
     ``listener``  the address of the listener that accepted it, as configured
     ``served``    requests that it has sent so far
-    ``patience``  seconds that are left until the deadline of its state; may be inf
+    ``deadline``  of its state, which goes on while it is on its way: monotonic seconds, the same in
+                  all processes; may be inf
     ``octets``    what was read of it and not parsed, at most MAX_OCTETS
     """
 
     remote: tuple[str, str]
     listener: str
     served: int
-    patience: float
+    deadline: float
     octets: bytes
 
 
 def encode(parcel: Parcel) -> bytes:
-    """As ``decode`` reads it. A deadline that has passed is one with 0 seconds left.
+    """As ``decode`` reads it.
 
     Raises ValueError for what cannot be written: too long, out of bounds, no text.
     """
-    (address, port), listener, served, patience, octets = parcel
+    (address, port), listener, served, deadline, octets = parcel
     # A path may be any octets, and the others are ASCII.
     parts = (
         address.encode(), port.encode(), listener.encode("utf-8", "surrogateescape"), octets
     )  # fmt: skip
     if len(octets) > MAX_OCTETS or max(map(len, parts[:3])) > _LONGEST_TEXT:
         raise ValueError("the parcel is too large")
-    if not 0 <= served < 1 << 64 or math.isnan(patience):
-        raise ValueError(f"served {served}, patience {patience}: out of bounds")
-    header = _HEADER.pack(_VERSION, served, max(0.0, patience), *map(len, parts))
+    if not 0 <= served < 1 << 64 or math.isnan(deadline):
+        raise ValueError(f"served {served}, deadline {deadline}: out of bounds")
+    header = _HEADER.pack(_VERSION, served, max(0.0, deadline), *map(len, parts))
     return b"".join((header, *parts))
 
 
@@ -74,15 +75,15 @@ def decode(octets: bytes) -> Parcel:
     """The parcel that ``encode`` has written. Raises ValueError for anything else."""
     if len(octets) < _HEADER.size:
         raise ValueError("too short for a parcel")
-    version, served, patience, *lengths = _HEADER.unpack_from(octets)
+    version, served, deadline, *lengths = _HEADER.unpack_from(octets)
     if version != _VERSION:
         raise ValueError(f"a parcel of version {version}, and {_VERSION} is known")
     if max(lengths[:3]) > _LONGEST_TEXT or lengths[3] > MAX_OCTETS:
         raise ValueError("a part of the parcel is too long")
     if len(octets) != _HEADER.size + sum(lengths):
         raise ValueError("the parcel is not as long as its parts")
-    if math.isnan(patience) or math.copysign(1.0, patience) < 0:
-        raise ValueError("the patience is no span of time")
+    if math.isnan(deadline) or math.copysign(1.0, deadline) < 0:
+        raise ValueError("the deadline is no time")
     parts = []
     start = _HEADER.size
     for length in lengths:
@@ -93,7 +94,7 @@ def decode(octets: bytes) -> Parcel:
         (address.decode(), port.decode()),
         listener.decode("utf-8", "surrogateescape"),
         served,
-        patience,
+        deadline,
         unparsed,
     )
 

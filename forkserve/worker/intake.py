@@ -150,7 +150,8 @@ class Intake(Stream):
 
     def _wait_for_head(self, octets: bytes, now: float) -> None:
         """The head is not complete."""
-        self.arrived = 0.0
+        if self.arrived:  # as if it were: but it begins only now
+            self._began, self.arrived = now, 0.0
         begun = self.state is HEAD and self.buffer.strip(b"\r")
         # Empty lines in front of a request are ignored, and are no request that has begun.
         empty = not octets.strip(b"\r\n")

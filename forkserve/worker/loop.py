@@ -277,20 +277,15 @@ class Loop:
         for connection in self._sharing.relieve(waiting, now):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
-        self._relieve_again(now)
-
-    def _relieve_again(self, now: float) -> None:
-        if any(item.portable for item in self._ready):
-            self._share_again = min(self._share_again, now + AGAIN)
+        self._share_again = min(self._share_again, self._sharing.again(self._ready, now))
 
     def _give(self, fd: int, connection: Connection) -> bool:
         """This worker retires: let a sibling have the connection, if it is between requests."""
         assert self._sharing is not None
         if not connection.portable:
             return False  # or not yet: it is parked again when its request is over
-        now = self._service.clock()
-        if not self._sharing.give(connection, now):
-            self._share_again = now + AGAIN  # there is no room in the queue
+        if not self._sharing.give(connection):
+            self._share_again = self._service.clock() + AGAIN  # there is no room in the queue
             return False
         self._let_move(fd, connection)
         # Last: who withdraws later than this sees that there is nobody else, and what was given.
@@ -332,11 +327,13 @@ class Loop:
         if now >= self._write_at:
             self._write_at = _NEVER
             self._service.tally.write()
-        if now >= self._share_again:
+        if now >= self._share_again and self._sharing is not None:
             self._share_again = _NEVER
             if self.leaving:
                 self._give_all()
-            self._relieve_again(now)
+            elif self._sharing.recalls(now) and not self._lead.calls:
+                self.admission.take_handed_off()  # nobody has come, so they are answered here
+            self._share_again = min(self._share_again, self._sharing.again(self._ready, now))
 
     # ---- orders
 

@@ -1,8 +1,9 @@
 """What goes out of a worker: connections that a sibling serves sooner, or that outlive this worker.
 
 *Relief*: while no thread is free, what waits for one is given away, at once to a sibling that has
-one, and to whoever comes first after a while. *Retirement*: every connection between two requests
-is given to those that stay.
+one, and to whoever comes first after a while. If nobody comes until its deadline, whoever has given
+it away calls it back, and answers. *Retirement*: every connection between two requests is given to
+those that stay.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from forkserve.ops.tally import GIVEN
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
+
+_NEVER = float("inf")
 
 AGAIN = 0.005
 """Seconds after which it is tried again for those that nobody could take."""
@@ -28,6 +31,7 @@ class Sharing:
         self._queue = queue
         self._row = row
         self._environs = environs
+        self._recall_at = _NEVER  # when the first of those given to anybody is to be answered
 
     @property
     def possible(self) -> bool:
@@ -42,6 +46,7 @@ class Sharing:
     def withdraw(self) -> None:
         """This worker takes nothing more."""
         self._row.set_serving(False)
+        self._recall_at = _NEVER
 
     def relieve(self, waiting: Iterable[Connection], now: float) -> list[Connection]:
         """Give away of ``waiting``, which are READY, what others serve sooner. Returns what went;
@@ -51,18 +56,33 @@ class Sharing:
         given = []
         for connection in waiting:
             late = to_anybody and now - connection.waits_since >= _LONG_WAIT
-            if not (idle or late) or not connection.portable:
+            if not (idle or late) or not connection.portable or connection.deadline <= now:
                 continue
-            if not self.give(connection, now):
+            if not self.give(connection):
                 break  # there is no room in the queue
             given.append(connection)
+            if not idle:
+                self._recall_at = min(self._recall_at, connection.deadline)
             idle = max(0, idle - 1)
         return given
 
-    def give(self, connection: Connection, now: float) -> bool:
+    def again(self, waiting: Iterable[Connection], now: float) -> float:
+        """When to try again for ``waiting``, or to see what became of those given to anybody."""
+        retry = now + AGAIN if any(item.portable for item in waiting) else _NEVER
+        return min(retry, self._recall_at)
+
+    def recalls(self, now: float) -> bool:
+        """The deadline has come of some that were given to anybody: if they are still on their way,
+        they are to be taken back."""
+        if now < self._recall_at:
+            return False
+        self._recall_at = _NEVER
+        return True
+
+    def give(self, connection: Connection) -> bool:
         """Give it away, if there is room in the queue. It is portable."""
         listener = " ".join(self._environs.name_of(connection.base))
-        given = self._queue.give(connection.socket, connection.parcel(listener, now))
+        given = self._queue.give(connection.socket, connection.parcel(listener))
         if given:
             connection.service.tally.add(GIVEN)
         return given

@@ -479,6 +479,21 @@ def test_while_one_worker_is_in_a_call_another_serves_its_connections() -> None:
         assert answer(slow) == b"/slow "
 
 
+def test_who_was_handed_off_and_nobody_came_is_told_at_the_deadline() -> None:
+    site = Site()
+    with workers(site, 2, queue_timeout=0.3) as crews:
+        client, later = crews[0].connect(), crews[0].connect()
+        assert (ask(client), ask(later)) == (b"/ ", b"/ ")
+        slow = [crew.connect(SLOW) for crew in crews]
+        for _ in slow:
+            assert site.begun.acquire(timeout=30)
+        client.sendall(GET)
+        assert statuses(client.recv(65536)) == [503]
+        later.sendall(GET)
+        site.go.set()
+        assert [answer(it) for it in (*slow, later)] == [b"/slow ", b"/slow ", b"/ "]
+
+
 def test_a_retiring_worker_closes_no_connection() -> None:
     site = Site()
     with workers(site, 2) as (old, new):
@@ -545,7 +560,7 @@ def test_all_that_siblings_have_handed_off_is_served_before_the_end() -> None:
     clients = []
     for _ in range(3):
         client, server = socket.socketpair()
-        assert queue.give(server, Parcel(("192.0.2.1", "4711"), "h 80", 1, 5.0, SLOW))
+        assert queue.give(server, Parcel(("192.0.2.1", "4711"), "h 80", 1, 1e9, SLOW))
         server.close()
         clients.append(client)
     worker.main.start()

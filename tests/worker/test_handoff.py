@@ -48,20 +48,20 @@ def test_a_parcel_is_read_as_it_was_written(parcel: Parcel) -> None:
     address=TEXT, port=TEXT, listener=TEXT,
     path=st.binary(max_size=50),
     served=st.integers(0, (1 << 64) - 1),
-    patience=st.floats(min_value=0.0),
+    deadline=st.floats(min_value=0.0),
     octets=st.binary(max_size=MAX_OCTETS),
 )  # fmt: skip
 def test_any_parcel_is_read_as_it_was_written(
-    address: str, port: str, listener: str, path: bytes, served: int, patience: float, octets: bytes
+    address: str, port: str, listener: str, path: bytes, served: int, deadline: float, octets: bytes
 ) -> None:
     for name in (listener, os.fsdecode(path)):
-        parcel = Parcel((address, port), name, served, patience, octets)
+        parcel = Parcel((address, port), name, served, deadline, octets)
         assert decode(encode(parcel)) == parcel
 
 
-@pytest.mark.parametrize("patience", [-0.0, -1.0, -INF])
-def test_a_deadline_that_has_passed_is_now(patience: float) -> None:
-    left = decode(encode(PLAIN._replace(patience=patience))).patience
+@pytest.mark.parametrize("deadline", [-0.0, -1.0, -INF])
+def test_there_is_no_time_before_the_clock_began(deadline: float) -> None:
+    left = decode(encode(PLAIN._replace(deadline=deadline))).deadline
     assert left == 0.0 and math.copysign(1.0, left) > 0
 
 
@@ -70,7 +70,7 @@ def test_a_deadline_that_has_passed_is_now(patience: float) -> None:
     [
         {"octets": b"x" * (MAX_OCTETS + 1)}, {"remote": ("a" * 1025, "")},
         {"remote": ("", "a" * 1025)}, {"remote": ("\ud800", "")}, {"listener": "\u20ac" * 342},
-        {"listener": "\ud800"}, {"served": -1}, {"served": 1 << 64}, {"patience": math.nan},
+        {"listener": "\ud800"}, {"served": -1}, {"served": 1 << 64}, {"deadline": math.nan},
     ],
 )  # fmt: skip
 def test_what_cannot_be_written(changes: dict[str, object]) -> None:
@@ -85,7 +85,7 @@ def decodes_exactly_or_not_at_all(octets: bytes) -> None:
     except ValueError:
         return
     assert encode(parcel) == octets
-    assert parcel.patience >= 0 and 0 <= parcel.served < 1 << 64
+    assert parcel.deadline >= 0 and 0 <= parcel.served < 1 << 64
     assert len(parcel.octets) <= MAX_OCTETS
 
 
@@ -256,7 +256,7 @@ def test_a_full_queue_refuses_and_takes_again(queue: HandoffQueue) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"octets": b"x" * (MAX_OCTETS + 1)}, "EMSGSIZE"), ({"patience": math.nan}, "EINVAL")],
+    [({"octets": b"x" * (MAX_OCTETS + 1)}, "EMSGSIZE"), ({"deadline": math.nan}, "EINVAL")],
 )
 def test_what_cannot_be_written_stays(
     queue: HandoffQueue, changes: dict[str, object], reason: str

@@ -45,6 +45,11 @@ def turn(peer: Peer) -> None:
     peer.run()
 
 
+def parcel(peer: Peer, left: float, octets: bytes) -> Parcel:
+    """Of a connection whose deadline comes in ``left`` seconds."""
+    return Parcel(LOCAL, "x", 1, peer.clock.now + left, octets)
+
+
 def ago(seconds: float) -> float:
     """As a proxy would write it."""
     return datetime.now(UTC).timestamp() - seconds
@@ -105,8 +110,9 @@ def test_a_slow_head_behind_another_request_is_no_queue() -> None:
 def test_the_wait_goes_along_in_a_parcel() -> None:
     site = Site()
     peer = Peer(site)
-    peer.connection.resume(Parcel(LOCAL, "x", 0, 57.0, GET), peer.clock.now)
+    peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now)
     assert site.environ["forkserve.queue_seconds"] == 3.0
+    assert peer.accesses.seen[0].seconds == 3.0
     peer.run()
     peer.send(GET)
     assert site.environ["forkserve.queue_seconds"] == 0.0
@@ -115,7 +121,7 @@ def test_the_wait_goes_along_in_a_parcel() -> None:
 def test_it_goes_on_waiting_for_no_longer_than_it_might() -> None:
     peer = Peer(hello)
     peer.service.lead.calls = False
-    peer.connection.resume(Parcel(LOCAL, "x", 0, 57.0, GET), peer.clock.now)
+    peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now)
     assert peer.state is State.READY
     assert peer.connection.deadline == peer.clock.now + 57.0
     assert peer.connection.waits_since == peer.clock.now - 3.0
@@ -124,10 +130,32 @@ def test_it_goes_on_waiting_for_no_longer_than_it_might() -> None:
 def test_a_head_that_is_handed_off_has_not_waited() -> None:
     site = Site()
     peer = Peer(site)
-    peer.connection.resume(Parcel(LOCAL, "x", 0, 7.0, GET[:9]), peer.clock.now)
+    peer.connection.resume(parcel(peer, 7.0, GET[:9]), peer.clock.now)
     peer.clock.now += 5.0
     peer.send(GET[9:])
     assert site.environ["forkserve.queue_seconds"] == 0.0
+    assert peer.accesses.seen[0].seconds == 5.0
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_was_on_its_way_for_too_long_is_told(at_once: bool) -> None:
+    """The queue has no clock, but its parcels have a deadline."""
+    site = Site()
+    peer = Peer(site, queue_timeout=1.0)
+    peer.connection.resume(parcel(peer, -20.0, GET), peer.clock.now, serve=at_once)
+    peer.run()
+    assert (peer.statuses(), site.calls) == ([503], 0)
+    assert peer.accesses.seen[0].queued == 21.0
+
+
+@pytest.mark.parametrize("octets", [b"", GET[:9]])
+def test_what_came_while_it_was_on_its_way_is_not_late(octets: bytes) -> None:
+    peer = Peer(hello)
+    peer.send(GET[len(octets) :], run=False)
+    peer.connection.resume(parcel(peer, -20.0, octets), peer.clock.now, serve=False)
+    assert peer.connection.deadline > peer.clock.now
+    peer.run()
+    assert peer.statuses() == [200]
 
 
 def test_what_the_proxy_says() -> None:
