@@ -55,7 +55,8 @@ class RequestBody(ChunkReader):
     """
 
     __slots__ = (
-        "_at", "_chunked", "_decoder", "_due", "_earned_for", "_error", "_file", "_given", "_input",
+        "_asked", "_at", "_chunked", "_decoder", "_due", "_earned_for", "_error", "_file", "_given",
+        "_input",
         "_on_disk", "_over", "_pieces", "_ready", "_service", "_sizes", "_source", "_streamed",
         "_wants_continue", "_whole", "_withheld", "received",
     )  # fmt: skip
@@ -75,6 +76,7 @@ class RequestBody(ChunkReader):
         self._sizes = _NO_SIZES  # until somebody asks
         # The client sends it after a 100 (Continue), or perhaps never; and may still be given one.
         self._withheld = self._wants_continue = framing.expect_continue
+        self._asked = False  # it was given one
         self._streamed = streamed
         self._source = source
         self._service = service
@@ -161,6 +163,14 @@ class RequestBody(ChunkReader):
         self._file.flush()  # here, where a full disk can be answered
         self._on_disk += sum(map(len, self._pieces))
         self._pieces.clear()
+
+    def put_back(self) -> bytes | None:
+        """What was taken of it, as it came, to stand in front of what the source has; None if that
+        cannot be done. Whoever parses the request again will not notice."""
+        as_it_came = self._chunked is None or self._streamed
+        if not as_it_came or self._asked or self._file is not None:
+            return None
+        return b"".join(self._pieces)
 
     def drain(self) -> None:
         """Take what is there of it, and throw it away. Raises ProtocolError."""
@@ -345,6 +355,7 @@ class RequestBody(ChunkReader):
     def _ask_for_it(self) -> None:
         """Send the 100 (Continue) that the client waits for."""
         self._wants_continue = self._withheld = False
+        self._asked = True
         self._source.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._due = self._service.clock() + self._service.body_timeout
 

@@ -346,6 +346,7 @@ class Connection(Intake):
     def _drop_exchange(self) -> None:
         if self.exchange is not None and self.exchange.body is not None:
             self.exchange.body.discard()
+            self._head = b""
         self.exchange = None
 
     def _drain(self, now: float) -> None:

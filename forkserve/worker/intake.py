@@ -8,12 +8,13 @@ import socket
 from abc import abstractmethod
 
 from forkserve.http.errors import ProtocolError
-from forkserve.http.framing import request_framing
+from forkserve.http.framing import CHUNKED, request_framing
 from forkserve.http.head import parse_head
 from forkserve.http.proxy_protocol import is_proxy_header
 from forkserve.http.request_start import START, TRACE
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
+from forkserve.worker.handoff import MAX_OCTETS
 from forkserve.worker.queueing import WAITED, is_gone, waited_in_kernel
 from forkserve.worker.service import Service
 from forkserve.worker.state import PLACES, UNCHANGED, State
@@ -52,7 +53,8 @@ class Intake(Stream):
     """
 
     __slots__ = (
-        "_began", "_looked_at", "arrived", "base", "counted", "deadline", "exchange", "remote",
+        "_began", "_head", "_looked_at", "arrived", "base", "counted", "deadline", "exchange",
+        "remote",
         "served",
         "state", "wake_at", "watched",
     )  # fmt: skip
@@ -77,6 +79,7 @@ class Intake(Stream):
         self.wake_at = _NEVER
         self._began = now
         self.arrived = 0.0
+        self._head = b""  # as it came, of a short request with a body, until that is over
         self._looked_at = 0  # octets of an unfinished head, when it was last looked at
 
     def count(self) -> None:
@@ -143,6 +146,8 @@ class Intake(Stream):
             self._call(now)
             return
         streamed = service.streams(head.path)
+        coded, size = framing.length == CHUNKED, head.end + max(framing.length, 0)
+        self._head = octets[: head.end] if size <= MAX_OCTETS and (streamed or not coded) else b""
         body = RequestBody(framing, service, self, now, streamed=streamed)
         self.exchange = Exchange(self, head, framing, body, self._began)
         self.state = BODY
@@ -180,7 +185,9 @@ class Intake(Stream):
             body.collect()
             enough = body.collected_enough
             if not enough and not self._hold_input():
-                body.move_to_disk()
+                self._head = b""  # rather than the body
+                if not self._hold_input():
+                    body.move_to_disk()
                 held = self._hold_input()
                 enough = body.collected_enough
                 if not (held or enough) and body.in_memory > _SIZES_KEPT:
@@ -199,7 +206,19 @@ class Intake(Stream):
             elif self.service.lead.calls:
                 self._call(now)
             else:
+                self._put_back()
                 self._wait_for_turn(now)
+
+    def _put_back(self) -> None:
+        """Be as if nothing of a short request were parsed: who serves it, perhaps another worker,
+        parses it again."""
+        assert self.exchange is not None and self.exchange.body is not None
+        body = self.exchange.body.put_back() if self._head else None
+        if body is None or len(self._head) + len(body) + len(self.buffer) > MAX_OCTETS:
+            return
+        self.buffer = self._head + body + self.buffer
+        self.exchange.body.discard()
+        self.exchange, self._head = None, b""
 
     def _wait_for_turn(self, now: float) -> None:
         """The request is there, and no thread to call the application."""
@@ -239,4 +258,5 @@ class Intake(Stream):
     def _hold_input(self) -> bool:
         """Count what is kept of the request and of the next one. False: it is too much."""
         body = None if self.exchange is None else self.exchange.body
-        return self.hold(len(self.buffer) + (0 if body is None else body.in_memory))
+        kept = 0 if body is None else len(self._head) + body.in_memory
+        return self.hold(len(self.buffer) + kept)

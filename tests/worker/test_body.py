@@ -59,6 +59,52 @@ def test_the_application_is_not_called_before_the_body_is_there() -> None:
     assert b"/x=abc" in peer.read()
 
 
+POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
+EXPECT = POST + b"Expect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "settings", "as_it_came"),
+    [
+        (POST + b"Content-Length: 6\r\n\r\n", b"abcdef", {}, True),
+        (POST + b"Content-Length: 6\r\n\r\n", b"abcdef" + GET[:9], {}, True),
+        (POST + b"Content-Length: 6\r\n\r\n", b"", {"stream_path": ("/x",)}, True),
+        (POST + b"Content-Length: 6\r\n\r\n", b"abc", {"buffer_body": 3}, True),
+        (EXPECT + b"Content-Length: 9\r\n\r\n", b"", {"buffer_body": 3}, True),
+        # It has been asked to go on, is long, or came in chunks, as which it can be read.
+        (EXPECT + b"Content-Length: 6\r\n\r\n", b"abcdef", {}, False),
+        (POST + b"Content-Length: 17000\r\n\r\n", bytes(17000), {}, False),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n", {}, False),
+    ],
+)
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_request_that_waits_for_a_thread_is_again_as_it_came(
+    head: bytes, body: bytes, settings: Any, as_it_came: bool, cut: int
+) -> None:
+    """So that another worker can have it."""
+    peer = Peer(whole, **settings)
+    peer.service.lead.calls = False
+    middle = len(head) - 5 * cut
+    for piece in ((head + body)[:middle], (head + body)[middle:]):
+        peer.send(piece, run=False)
+        for _ in range(2):
+            if peer.state is not State.READY:
+                peer.step()
+    assert peer.state is State.READY
+    assert peer.connection.portable == as_it_came
+    if as_it_came:
+        assert peer.connection.buffer == head + body
+    began = peer.clock.now
+    peer.clock.now += 2.0
+    peer.service.lead.calls = True
+    assert peer.connection.deadline == began + peer.service.queue_timeout
+    if not head.startswith(EXPECT) and not settings:
+        peer.run()
+        assert peer.statuses() == [200]
+        assert peer.accesses.seen[0].seconds == 2.0
+    assert peer.service.input_room <= 16 << 20
+
+
 def test_what_is_longer_than_the_buffer_is_received_by_the_application() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         file = environ["wsgi.input"]

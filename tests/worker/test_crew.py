@@ -479,6 +479,39 @@ def test_while_one_worker_is_in_a_call_another_serves_its_connections() -> None:
         assert answer(slow) == b"/slow "
 
 
+POST = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabcdef"
+
+
+@pytest.mark.parametrize("cut", [None, -6, -3, 5])
+def test_a_short_body_is_no_reason_to_wait(cut: int | None) -> None:
+    """It may come with its head or behind it, and with the next request."""
+    site = Site()
+    with workers(site, 2) as (busy, idle):
+        client = busy.connect()
+        assert ask(client) == b"/ "
+        slow = busy.connect(SLOW)
+        site.begun.acquire()
+        if cut is None:
+            client.sendall(POST + GET)
+        else:
+            client.sendall(POST[:cut])
+            wait_until(lambda: any(it.buffer or it.exchange for it in held(busy)))
+            client.sendall(POST[cut:] + GET)
+        octets = b""
+        while octets.count(b"HTTP/1.1 200") < 2 or not octets.endswith(b"/ "):
+            octets += client.recv(65536)
+        assert b"\r\n\r\n/p abcdefHTTP/1.1 200 " in octets
+        assert site.paths.count("/p") == 1
+        wait_until(lambda: len(held(idle)) == 1)
+        site.go.set()
+        assert answer(slow) == b"/slow "
+
+
+def held(worker: Worker) -> list[Any]:
+    """Connections that it is not calling for."""
+    return [it for it in list(worker.loop.connections.values()) if it.state.name != "RUNNING"]
+
+
 def test_who_was_handed_off_and_nobody_came_is_told_at_the_deadline() -> None:
     site = Site()
     with workers(site, 2, queue_timeout=0.3) as crews:
