@@ -29,7 +29,7 @@ from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
 from forkserve.worker.state import READABLE, ROWS, UNCHANGED, WRITABLE, State
 
-_EVENTS = 256  # taken from the kernel at once; the deadlines of the others wait for the next time
+_EVENTS = 256  # taken from the kernel at once, unless there are deadlines to look at
 _NEVER = float("inf")
 
 _BODY, _FLUSH, _READY, _IDLE = State.BODY, State.FLUSH, State.READY, State.IDLE
@@ -142,8 +142,10 @@ class Loop:
         timeout = None if due == _NEVER else max(0.0, due - now)
         if not wait or (lead.calls and (self._ready or self._service.closings)):
             timeout = 0.0
+        # Who is late is told after all were heard: under a load there always is somebody to hear.
+        most = _EVENTS if now < due else len(connections) + len(self._others) + 1
         lead.turns += 1
-        events = self._epoll.poll(timeout, _EVENTS)
+        events = self._epoll.poll(timeout, most)
         lead.turns += 1
         if lead.alert:
             lead.rouse()
@@ -175,7 +177,7 @@ class Loop:
             self._serve_ready()
         if self._service.closings and lead.calls:
             close_files(self._service)
-        if began >= due and len(events) < _EVENTS:
+        if began >= due and len(events) < most:
             # By the time of the poll: others may have sent what is waited for during a long call.
             self._check_deadlines(began)
         if self._service.requests >= self._due_after:

@@ -268,6 +268,21 @@ def test_who_is_not_among_the_first_of_many_is_not_late() -> None:
     assert [statuses(read(client)) for client in clients] == [[200]] * 300
 
 
+def test_a_crowd_that_never_rests_is_no_reason_to_forget_deadlines() -> None:
+    worker = Worker(connections=400, head_timeout=1.0)
+    silent, half = worker.pair(), worker.pair()
+    half.send(GET[:5])
+    clients = [worker.pair() for _ in range(300)]
+    for _ in range(10):
+        for client in clients:
+            client.send(GET)
+        worker.clock.now += 0.25
+        worker.turn()
+    assert (read(silent), statuses(read(half))) == (b"<eof>", [408])
+    worker.turn()
+    assert [statuses(read(client)) for client in clients] == [[200] * 10] * 300
+
+
 @pytest.mark.parametrize("octets", [b"", GET[:5], GET, GET + GET[:5]])
 def test_the_deadlines_of_connections_that_are_gone_take_no_memory(octets: bytes) -> None:
     worker = Worker(keep_alive=5.0)
