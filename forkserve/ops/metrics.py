@@ -116,9 +116,10 @@ def _totals(totals: Mapping[str, Any]) -> "Iterator[Metric]":
     octets.add_metric(["in"], totals["octets_in"])
     octets.add_metric(["out"], totals["octets_out"])
     yield octets
-    handed = Counter("forkserve_handoffs", "Connections given and taken.", labels=["direction"])
-    handed.add_metric(["given"], totals["given"])
-    handed.add_metric(["taken"], totals["taken"])
+    text = "Connections given and taken; attempts to give that failed, and lost ones (not_taken)."
+    handed = Counter("forkserve_handoffs", text, labels=["direction"])
+    for direction in ("given", "taken", "not_given", "not_taken"):
+        handed.add_metric([direction], totals[direction])
     yield handed
     yield _histogram(
         "forkserve_request_seconds", "Time from the first octet of a request to its end.",

@@ -108,6 +108,8 @@ def _counters(numbers: Numbers) -> dict[str, Any]:
         "latency_seconds": numbers[tally.LASTED],
         "given": numbers[tally.GIVEN],
         "taken": numbers[tally.TAKEN],
+        "not_given": numbers[tally.NOT_GIVEN],
+        "not_taken": numbers[tally.NOT_TAKEN],
         "latency": list(numbers[tally.LATENCY : tally.LATENCY + tally.BUCKETS]),
         "queue": list(numbers[tally.QUEUE : tally.QUEUE + tally.BUCKETS]),
     }

@@ -30,9 +30,10 @@ BUCKETS = len(LATENCY_BOUNDS) + 1
 
 # Where each number stands. Statuses by their first digit: 0 is a request that was killed, or whose
 # client was gone before a status could be sent.
-ABORTED, STATUSES, RECEIVED, SENT, GIVEN, TAKEN, LATENCY, QUEUE, CONNECTIONS, _COUNTS = accumulate(
-    (0, 1, 6, 1, 1, 1, 1, BUCKETS, BUCKETS, len(STATES))
-)
+(
+    ABORTED, STATUSES, RECEIVED, SENT, GIVEN, TAKEN, NOT_GIVEN, NOT_TAKEN, LATENCY, QUEUE,
+    CONNECTIONS, _COUNTS,
+) = accumulate((0, 1, 6, 1, 1, 1, 1, 1, 1, BUCKETS, BUCKETS, len(STATES)))  # fmt: skip
 # And behind them, in seconds:
 BUSY, QUEUED, LASTED = range(_COUNTS, _COUNTS + 3)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from forkserve.net.listeners import Listener
-from forkserve.ops.tally import TAKEN
+from forkserve.ops.tally import NOT_TAKEN, TAKEN
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs, Name
 from forkserve.worker.handoff import HandoffQueue, Parcel
@@ -210,7 +210,9 @@ class Admission:
         for it."""
         assert self._queue is not None
         room = self._make_room()
-        taken = self._queue.take()
+        spoiled, taken = self._queue.spoiled, self._queue.take()
+        if self._queue.spoiled > spoiled:
+            self._report_spoiled(self._queue.spoiled - spoiled)
         if taken is None:
             return self._queue.starved and self._no_room("Too many open files")
         sock, parcel = taken
@@ -224,6 +226,14 @@ class Admission:
             connection.retire(now)
         self._loop.park(sock.fileno(), connection)
         return room
+
+    def _report_spoiled(self, count: int) -> None:
+        self._service.tally.add(NOT_TAKEN, count)
+        self._service.log.error(
+            "of what was handed off %d could not be taken, and is closed: the last descriptor was "
+            "just gone, or something else than a worker writes to the queue",
+            count,
+        )
 
     # ---- room
 

@@ -103,7 +103,8 @@ class HandoffQueue:
     """Both ends of the queue. Each worker has them, and any number may give and take at once; in
     a worker only the thread that leads may call it.
 
-    ``refusals``  connections that stayed with their giver, by reason ("EAGAIN": the queue is full)
+    ``refusals``  attempts whose connection stayed with its giver, by reason ("EAGAIN": the queue is
+                  full); ``refusal`` is the last of these
     ``spoiled``   parcels that could not be taken; their connections are closed
     ``starved``   the last ``take`` found no descriptor free. What waits still waits, for a sibling:
                   poll again after a pause, as after an accept that fails with EMFILE
@@ -113,6 +114,7 @@ class HandoffQueue:
         self._taking = taking
         self._giving = giving
         self.refusals: Counter[str] = Counter()
+        self.refusal = ""
         self.spoiled = 0
         self.starved = False
 
@@ -180,14 +182,17 @@ class HandoffQueue:
         try:
             message = encode(parcel)
         except ValueError:
-            self.refusals["EMSGSIZE" if len(parcel.octets) > MAX_OCTETS else "EINVAL"] += 1
-            return False
+            return self._refuse("EMSGSIZE" if len(parcel.octets) > MAX_OCTETS else "EINVAL")
         try:
             send_fd(self._giving, message, sock.fileno())
         except OSError as error:
-            self.refusals[errno.errorcode.get(error.errno or 0, "EIO")] += 1
-            return False
+            return self._refuse(errno.errorcode.get(error.errno or 0, "EIO"))
         return True
+
+    def _refuse(self, reason: str) -> bool:
+        self.refusals[reason] += 1
+        self.refusal = reason
+        return False
 
     def take(self) -> tuple[socket.socket, Parcel] | None:
         """A connection that is now the caller's, non-blocking, close-on-exec. Does not block.

@@ -9,7 +9,7 @@ those that stay.
 from collections.abc import Iterable
 
 from forkserve.ops.scoreboard import Row
-from forkserve.ops.tally import GIVEN
+from forkserve.ops.tally import GIVEN, NOT_GIVEN
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
@@ -82,7 +82,13 @@ class Sharing:
     def give(self, connection: Connection) -> bool:
         """Give it away, if there is room in the queue. It is portable."""
         listener = " ".join(self._environs.name_of(connection.base))
+        service = connection.service
         given = self._queue.give(connection.socket, connection.parcel(listener))
-        if given:
-            connection.service.tally.add(GIVEN)
+        service.tally.add(GIVEN if given else NOT_GIVEN)
+        if not given:
+            service.tell_once(
+                f"a connection stays in this worker for want of a place to hand it off to "
+                f"({self._queue.refusal}), and is served here; `forkservectl status --json` counts "
+                "these as not_given"
+            )
         return given

@@ -12,7 +12,7 @@ def worker(slot: int, **members: Any) -> dict[str, Any]:
         "connections": {**dict.fromkeys(STATES[:-1], 0), "idle": 7, "running": 1},
         "calls": [], "requests": 1000, "errors": {"4xx": 3, "5xx": 1, "none": 0},
         "octets_in": 100_000, "octets_out": 5_000_000, "busy_seconds": 40.0, "queue_seconds": 0.5,
-        "given": 2, "taken": 4, "latency": histogram(1000), "queue": histogram(0),
+        "given": 2, "taken": 4, "not_given": 0, "not_taken": 0, "latency": histogram(1000), "queue": histogram(0),
         **members,
     }  # fmt: skip
 

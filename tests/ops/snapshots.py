@@ -17,6 +17,7 @@ COUNTERS: dict[str, Any] = {
     "requests": 7, "statuses": {"none": 0, "1xx": 0, "2xx": 6, "3xx": 0, "4xx": 1, "5xx": 0},
     "errors": {"4xx": 1, "5xx": 0, "none": 0}, "aborted": 0, "octets_in": 10, "octets_out": 20,
     "busy_seconds": 1.5, "queue_seconds": 0.5, "latency_seconds": 2.5, "given": 1, "taken": 2,
+    "not_given": 3, "not_taken": 4,
     "latency": counted(_0_01=4, _0_1=2, _1_0=1), "queue": counted(_0_01=7),
 }  # fmt: skip
 

@@ -112,6 +112,7 @@ def test_metrics_are_what_prometheus_reads() -> None:
         ("forkserve_uptime_seconds",): 60, ("forkserve_requests_total",): 7,
         ("forkserve_responses_total", "4xx"): 1, ("forkserve_aborted_total",): 0, ("forkserve_busy_seconds_total",): 1.5, ("forkserve_octets_total", "out"): 20,
         ("forkserve_handoffs_total", "given"): 1, ("forkserve_handoffs_total", "taken"): 2,
+        ("forkserve_handoffs_total", "not_given"): 3, ("forkserve_handoffs_total", "not_taken"): 4,
         ("forkserve_restarts_total", "died"): 2, ("forkserve_reloads_total",): 0,
         ("forkserve_reloads_refused_total",): 0, ("forkserve_generation",): 1,
         ("forkserve_workers", "serving"): 1, ("forkserve_workers", "booting"): 1,

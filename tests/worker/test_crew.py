@@ -20,7 +20,9 @@ import pytest
 from benchmarks import crew_stress
 from forkserve.master.generation import load_tls
 from forkserve.net.address import InetAddress
+from forkserve.net.fdpass import send_fd
 from forkserve.net.listeners import open_listeners
+from forkserve.ops import tally
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
@@ -73,6 +75,7 @@ class Worker:
         self.logger = logger = logging.Logger("t")
         logger.addHandler(self.log)
         service = Service(app, values, Lead(cells[0]), logger, None, time.monotonic, 10)
+        service.tally = row.tally()
         tls = load_tls(values)
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
         environs = Environs(
@@ -619,6 +622,43 @@ def test_workers_that_retire_at_the_same_moment_leave_nobody_in_the_queue() -> N
             for client in clients:
                 assert ask(client) == b"/ "
                 client.close()
+
+
+def test_what_the_queue_does_not_take_is_served_here_and_counted() -> None:
+    site = Site()
+    board, queue = Scoreboard(2), HandoffQueue.make()
+    assert queue is not None
+    sibling = board.row(1)  # idle, for all that is known
+    sibling.take(1)
+    sibling.set_serving(True)
+    worker = Worker(site, board, 0, queue)
+    worker.main.start()
+    client, wrong = worker.connect(), worker.connect()
+    assert (ask(client), ask(wrong)) == (b"/ ", b"/ ")
+    slow = worker.connect(SLOW)
+    site.begun.acquire()
+    wrong.sendall(b"GET / HTTP/7\r\n\r\n")
+    assert statuses(wrong.recv(65536)) == [400]  # who answers takes nothing in
+    others = [socket.socketpair() for _ in range(2)]
+    with socket.socket(fileno=os.dup(queue.fds()[1])) as giving:
+        giving.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        send_fd(giving, b"rubbish", others[0][1].fileno())
+    while queue.give(others[1][1], Parcel(("", ""), "h 80", 1, 1e9, b"")):
+        pass
+    client.sendall(GET)
+    wait_until(lambda: board.tally(0).read()[tally.NOT_GIVEN] > 0)
+    assert [
+        line for line in worker.log.lines if "stays in this worker" in line and "EAGAIN" in line
+    ]
+    site.go.set()
+    assert (answer(slow), answer(client)) == (b"/slow ", b"/ ")
+    wait_until(lambda: board.tally(0).read()[tally.NOT_TAKEN] == 1)
+    assert [line for line in worker.log.lines if "handed off 1 could not be taken" in line]
+    for pair in others:
+        for end in pair:
+            end.close()
+    worker.end()
+    queue.close()
 
 
 @pytest.fixture(scope="module")
