@@ -3,8 +3,10 @@
 A server of two workers in Python's development mode, in which threads switch every 10 us; a client
 whose every request has a number of its own, which each answer must show. Requests sleep, spin,
 stream, upload (by length, or chunked in pieces), come several at once, or with the client's end
-behind them; meanwhile the server is reloaded again and again. What must come out: each answer
-right, each request seen by the application once, no connection closed, no WARNING in the log.
+behind them, and a few are stuck; meanwhile the server is reloaded, grows and shrinks, and replaces
+workers that have served enough, again and again. What must come out: each answer right, each
+request seen by the application once, no connection closed but those of the stuck, which read a 504,
+and no WARNING in the log but of these.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ _APPLICATION = "benchmarks.crew_stress:application"
 _COUNTS = "CREW_STRESS_COUNTS"  # the directory in which each worker leaves how often it was called
 _HEAD_END = b"\r\n\r\n"
 _WRONG = ".* (?:WARNING|ERROR|CRITICAL) .*|.*Traceback.*|.*Error.*"
+_STUCK = r".* ERROR .* the call of '\w+ /\d+/stuck HTTP/1\.1' has made no progress .*"
+_TIMEOUT = 3.0
 _PATIENCE = 30.0  # seconds without an answer
 
 # ---- the application
@@ -41,7 +46,7 @@ if _COUNTS in os.environ:
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
-    """/number/what, where what is the milliseconds to sleep, "spin" or "stream"."""
+    """/number/what, where what is the milliseconds to sleep, "spin", "stream" or "stuck"."""
     calls.append(None)
     _, number, what = environ["PATH_INFO"].split("/")
     body = environ["wsgi.input"].read()
@@ -53,6 +58,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
         end = time.monotonic() + 0.003
         while time.monotonic() < end:
             pass
+    elif what == "stuck":
+        time.sleep(_TIMEOUT + 1)
     elif what != "0":
         time.sleep(int(what) / 1000)
     return [answer]
@@ -66,6 +73,14 @@ def _stream(answer: bytes) -> Iterator[bytes]:
 
 
 # ---- the client
+
+
+_GIVEN_UP = b"504 Gateway Timeout\n\nthe application did not answer in time\n"
+
+
+def is_stuck(number: int) -> bool:
+    """Whether the request with this number is one that never ends."""
+    return number % 20_000 == 999
 
 
 class Client:
@@ -95,6 +110,9 @@ class Client:
         octets = bytearray()
         for _, number in zip(range(count), self._numbers, strict=False):
             octets += self._request(number)
+            if is_stuck(number):
+                self._ends = False
+                break  # the last on its connection
         if not octets:
             return False
         cuts = sorted(chance.randrange(len(octets)) for _ in range(chance.choice((0, 0, 0, 1, 3))))
@@ -108,11 +126,14 @@ class Client:
     def _request(self, number: int) -> bytes:
         chance = self._chance
         what = chance.choices(("0", "1", "3", "spin", "stream"), (60, 10, 10, 10, 10))[0]
+        if is_stuck(number):
+            what = "stuck"
         body, fields = b"", b""
         if chance.random() < 0.15:
             body = chance.randbytes(chance.choice((10, 1000, 20000, 200000)))
             fields = b"Content-Length: %d\r\n" % len(body)
-        self._expected.append(b"%d %d %d\n" % (number, len(body), zlib.crc32(body)))
+        answer = b"%d %d %d\n" % (number, len(body), zlib.crc32(body))
+        self._expected.append(_GIVEN_UP if is_stuck(number) else answer)
         if body and chance.random() < 0.5:
             fields = b"Transfer-Encoding: chunked\r\n"
             size = chance.choice((7, len(body))) if len(body) < 2000 else 9000
@@ -150,7 +171,9 @@ class Client:
         head, end, rest = self._received.partition(_HEAD_END)
         if not end:
             return False
-        assert head.startswith(b"HTTP/1.1 200 "), head
+        stuck = self._expected[0] == _GIVEN_UP
+        assert head.startswith(b"HTTP/1.1 504 " if stuck else b"HTTP/1.1 200 "), head
+        self._ends = self._ends or stuck
         if b"\r\nTransfer-Encoding: chunked" in head:
             octets, end, rest = rest.partition(b"0\r\n\r\n")
             if not end or not octets.endswith(b"\r\n"):
@@ -174,7 +197,7 @@ class Client:
         return not (self._expected or self._pieces)
 
     def renew(self) -> bool:
-        """After the client's own end, take another connection. True: it did."""
+        """After its end, the client's or the server's, take another connection. True: it did."""
         if self._ends:
             assert self.socket.recv(1) == b""
             self.socket.close()
@@ -239,6 +262,8 @@ def run(threads: int, requests: int, connections: int, seed: int, reloads: int) 
                 [
                     sys.executable, "-X", "dev", "-m", "forkserve", "--workers", "2",
                     "--threads", str(threads), "--bind", f"127.0.0.1:{port}",
+                    "--timeout", str(_TIMEOUT), "--max-requests", str(max(400, requests // 20)),
+                    "--max-requests-jitter", "100",
                     "--user", str(os.geteuid()), _APPLICATION,  # or it warns of root
                 ],
                 cwd=Path(__file__).parents[1],
@@ -248,9 +273,11 @@ def run(threads: int, requests: int, connections: int, seed: int, reloads: int) 
         faults = []
         try:
             _wait_for(log, "serves ")
+            events = [signal.SIGTTIN, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP]
+            events *= reloads // 2
             at = {
-                requests * number // (reloads + 1): lambda: server.send_signal(signal.SIGHUP)
-                for number in range(1, reloads + 1)
+                requests * number // (len(events) + 1): partial(server.send_signal, event)
+                for number, event in enumerate(events, 1)
             }
             ask(port, requests, connections, seed, at)
         except (AssertionError, OSError) as error:
@@ -261,7 +288,11 @@ def run(threads: int, requests: int, connections: int, seed: int, reloads: int) 
         seen = sum(int(path.read_text()) for path in Path(counts).iterdir() if path != log)
         if not faults and seen != requests:
             faults.append(f"the application saw {seen} requests, and {requests} were answered")
-        faults += re.findall(_WRONG, log.read_text())
+        wrong = re.findall(_WRONG, log.read_text())
+        told = sum(bool(re.fullmatch(_STUCK, line)) for line in wrong)
+        if not faults and told != sum(map(is_stuck, range(requests))):
+            faults.append(f"the log tells of {told} stuck calls")
+        faults += [line for line in wrong if not re.fullmatch(_STUCK, line)]
     return faults
 
 
@@ -277,7 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crew_stress", description=__doc__)
     parser.add_argument("--requests", type=int, default=500_000, help="in all")
     parser.add_argument("--connections", type=int, default=24)
-    parser.add_argument("--reloads", type=int, default=20, help="in each run")
+    parser.add_argument("--reloads", type=int, default=20, help="in each run, in pairs")
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
