@@ -170,9 +170,9 @@ class Succession:
             self._perform(story.Log("info", upgrade.ENDING_ALREADY))
             return
         if self._before is not None and self._in_charge:
-            again = number == signal.SIGTERM and self._supervisor.life is Life.STOPPING
-            if again or number in (signal.SIGINT, signal.SIGQUIT):
-                self._before.send(Message.QUIT)
+            quick = number != signal.SIGTERM or self._supervisor.life is Life.STOPPING
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                self._before.send(Message.QUIT if quick else Message.STOP)
         self._tell(story.SignalCame(number))
 
     def look(self) -> None:
@@ -307,6 +307,9 @@ class Succession:
                 self._tell(upgrade.SaidReady())
             elif message is Message.FAILED:
                 self._tell(upgrade.SaidFailed(text))
+            elif message is Message.STOP:
+                for worker in self._supervisor.roster:  # nobody takes what they hand off
+                    self._perform(story.Tell(worker.serial, message))
             elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
                 self._feed(story.SignalCame(signal.SIGQUIT))
 
