@@ -78,7 +78,7 @@ def main() -> NoReturn:
 )
 @click.option("--check-config", is_flag=True, help="Check settings and application, and exit.")
 @click.option("--print-config", is_flag=True, help="Print each setting with its origin, and exit.")
-@click.version_option(__version__, message="forkserve %(version)s")
+@click.version_option(__version__, "-v", "--version", message="forkserve %(version)s")
 @click.pass_context
 def _command(
     context: click.Context,

@@ -57,7 +57,7 @@ def add_options(command: click.Command) -> None:
 
 class Command(click.Command):
     """A command that takes the beginning of an option of Gunicorn's for the option, as there, if it
-    is that of one only."""
+    is that of one only, and -w=4 for -w 4."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """With whole names."""
@@ -68,6 +68,8 @@ class Command(click.Command):
 
 def _whole(word: str, known: set[str]) -> str:
     name, equals, value = word.partition("=")
+    if value and len(name) == 2 and name in known:
+        return f"{name}{value}"
     if not name.startswith("--") or name in known:
         return word
     options = {option for entry in TABLE for option in entry.options if option.startswith(name)}
@@ -92,7 +94,8 @@ def read_surroundings(command: click.Command, line: Line, environ: Mapping[str, 
         text = error.format_message() if isinstance(error, click.UsageError) else str(error)
         below.problems.append(f"{VARIABLE}: {text}")
     else:
-        unknown = [word for word in context.params.pop("arguments") if word.startswith("-")]
+        words = context.params.pop("arguments")  # an application in it is not looked at there
+        unknown = [word for word in words if word.startswith("-") and word != "-"]
         below.problems += [f"{VARIABLE}: there is no option {word}" for word in unknown]
         below.config = context.params.pop("config")
         for name in ("check_config", "print_config", "gunicorn_env"):

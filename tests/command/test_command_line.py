@@ -19,7 +19,8 @@ Start = Callable[..., Server]
 
 
 def test_version() -> None:
-    assert run("--version").stdout == f"forkserve {forkserve.__version__}\n"
+    for option in ("--version", "-v"):
+        assert run(option).stdout == f"forkserve {forkserve.__version__}\n"
 
 
 def test_help_names_every_option() -> None:

@@ -180,6 +180,14 @@ def test_the_beginning_of_an_option_is_enough() -> None:
     assert line.problems == []
 
 
+def test_a_short_option_may_have_an_equals_sign() -> None:
+    line = line_of("-w=4", "-b=:80", "-k=sync", "-e=A=b", "-t", "=", "-n=")
+    assert {name: raw for name, (raw, _) in line.values.items()} == {
+        "workers": "4", "bind": [":80"], "env": ["A=b"], "timeout": "=", "name": "=",
+    }  # fmt: skip
+    assert len(line.notes) == 1
+
+
 def test_a_word_about_the_proxy_protocol_may_be_left_out() -> None:
     assert line_of("--proxy-protocol", "-w", "2").values["proxy_protocol"][0] == "on"
 
@@ -219,6 +227,9 @@ def test_the_arguments_of_the_environment_are_below_the_command_line(
     line = surroundings([], variables)
     assert line.values["bind"] == (["127.0.0.1:8000", ":1"], "GUNICORN_CMD_ARGS --bind")
     assert line.config is None
+    line = surroundings([], {"GUNICORN_CMD_ARGS": "--access-logfile - - other:app"})
+    assert line.values == {"access_logfile": ("-", "GUNICORN_CMD_ARGS --access-logfile")}
+    assert line.problems == []  # an application that is named there is not looked at, as there
 
 
 def test_the_configuration_file_is_found_as_there(
