@@ -7,16 +7,21 @@ escaped, so that no line can be forged.
 import base64
 import binascii
 import errno
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from forkserve.errors import in_a_line
 from forkserve.ops.logs import LogFile, in_json, printable
 from forkserve.ops.styles import quoted
 from forkserve.proc.wall import rfc3339
+
+# Filters that an application, or a hook, puts on one of these hold for the access log.
+LOGGERS = ("forkserve.access", "gunicorn.access")
 
 FORMATS = {
     "common": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s',
@@ -61,6 +66,12 @@ def _variable(name: str) -> _Atom:
         return "-" if value is None or value == "" else str(value)
 
     return atom
+
+
+def _variable_in_any_case(name: str) -> _Atom:
+    """Gunicorn's documentation has the names of variables in lower case."""
+    as_it_is, upper = _variable(name), _variable(name.upper())
+    return lambda access: upper(access) if (value := as_it_is(access)) == "-" else value
 
 
 def _response_field(name: str) -> _Atom:
@@ -129,7 +140,9 @@ JSON = "json"
 _SHORTER = (2048, 512, 128, 16)
 """Characters that are left of each text of a line that is too long, until it is short enough."""
 
-_PART = re.compile(r"%\((?:\{([^}]+)\}([ioe])|([a-zA-Z]))\)s|%%|(%)|[^%]+")
+_PART = re.compile(
+    r"%\((?:\{([^}]+)\}([ioe])|([a-zA-Z]))\)(-?[0-9]{0,3}(?:\.[0-9]{1,3})?)s|%%|(%)|[^%]+"
+)
 
 
 def compile_format(text: str) -> Callable[[Access], str]:
@@ -141,13 +154,13 @@ def compile_format(text: str) -> Callable[[Access], str]:
         return json_line
     parts: list[_Atom] = []
     for match in _PART.finditer(FORMATS.get(text, text)):
-        name, kind, letter, stray = match.groups()
+        name, kind, letter, width, stray = match.groups()
         if kind is not None:
-            parts.append(_escaped(_of_name(kind, name)))
+            parts.append(_aligned(_escaped(_of_name(kind, name)), width))
         elif letter is not None:
             if letter not in _ATOMS:
                 raise ValueError(f"the access log knows no atom {match[0]!r}")
-            parts.append(_escaped(_ATOMS[letter]))
+            parts.append(_aligned(_escaped(_ATOMS[letter]), width))
         elif stray:
             rest = text[match.start() : match.start() + 12]
             raise ValueError(
@@ -161,7 +174,7 @@ def compile_format(text: str) -> Callable[[Access], str]:
 def _of_name(kind: str, name: str) -> _Atom:
     """%({name}i)s: of the request's header; o: of the response's header; e: of environ."""
     if kind == "e":
-        return _variable(name)
+        return _variable_in_any_case(name)
     if kind == "o":
         return _response_field(name.lower())
     variable = name.upper().replace("-", "_")
@@ -175,8 +188,39 @@ def _escaped(atom: _Atom) -> _Atom:
     return lambda access: printable(atom(access))
 
 
+def _aligned(atom: _Atom, width: str) -> _Atom:
+    """``width``: that of %(h)15s, as in printf(3)."""
+    return (lambda access: f"%{width}s" % atom(access)) if width else atom
+
+
 def _literal(text: str) -> _Atom:
     return lambda access: text
+
+
+class _Atoms(dict[str, Any]):
+    """What filters find in the ``args`` of a record, as in Gunicorn: all atoms, by their names."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__({name: atom(access) for name, atom in _ATOMS.items()})
+        for variable, value in access.environ.items():
+            self[f"{{{variable.lower()}}}e"] = value
+            name = _field_name(variable)
+            if name:
+                self[f"{{{name}}}i"] = value
+        for name, value in access.headers:
+            self[f"{{{name.lower()}}}o"] = value
+
+    def __missing__(self, name: str) -> Any:
+        return dict.get(self, name.lower(), "-")
+
+
+def _field_name(variable: str) -> str:
+    """Of the header field that is in this variable of environ; "" if none is."""
+    if variable.startswith("HTTP_"):
+        variable = variable[5:]
+    elif variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return ""
+    return variable.lower().replace("_", "-")
 
 
 def json_line(access: Access, most: int | None = None) -> str:
@@ -224,6 +268,8 @@ class AccessLog:
         self.file = file
         self._format = compile_format(text)
         self._json = text == JSON
+        self._text = FORMATS["combined"] if self._json else FORMATS.get(text, text)
+        self._loggers = [logging.getLogger(name) for name in LOGGERS]
         if self._json:
             file.apology = in_json
         self._tell = tell
@@ -234,10 +280,26 @@ class AccessLog:
 
     def write(self, access: Access) -> None:
         """Never raises: ``environ`` is the application's, and may hold what cannot be shown."""
+        for logger in self._loggers:
+            if logger.filters and not self._passes(logger, access):
+                return
         line = self.line(access, self.file.longest)
         self.file.write(line + b"\n")
         if self.file.failure is not None:
             self._say_why(self.file.failure)
+
+    def _passes(self, logger: logging.Logger, access: Access) -> bool:
+        """A filter is any code: what it fails at is written."""
+        try:
+            atoms = (_Atoms(access),)
+            record = logging.LogRecord(logger.name, logging.INFO, "", 0, self._text, atoms, None)
+            return bool(logger.filter(record))
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            self._tell_at_times(
+                f"a filter of the logger {logger.name} raised {in_a_line(error)}: the lines of the "
+                "access log that it fails at are written"
+            )
+            return True
 
     def line(self, access: Access, longest: int | None = None) -> bytes:
         """The line, without its end; with it, it has no more than ``longest`` octets."""
@@ -258,15 +320,17 @@ class AccessLog:
             )
         return line[: longest - 1]
 
-    def _say_why(self, failure: OSError) -> None:
+    def _tell_at_times(self, text: str) -> None:
         now = self._clock()
-        if now < self._tell_again:
-            return
-        self._tell_again = now + _TELL_EVERY
+        if now >= self._tell_again:
+            self._tell_again = now + _TELL_EVERY
+            self._tell(text)
+
+    def _say_why(self, failure: OSError) -> None:
         name = "on standard output" if self.file.path == "-" else self.file.path
         slow = isinstance(failure, BlockingIOError)
         why = "whoever reads it is too slow" if slow else failure.strerror
-        self._tell(
+        self._tell_at_times(
             f"the access log {name} cannot be written: {why}. Lines are lost, and counted, until "
             f"it can be{'; make room' if failure.errno in _FULL else ''}"
         )

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkserve.errors import ForkserveError, in_a_line
-from forkserve.ops.access import Access, AccessLog, json_line
+from forkserve.ops.access import LOGGERS, Access, AccessLog, json_line
 from forkserve.ops.logs import LogFile
 from forkserve.settings.files import read_regular
 
-_ERROR, _ACCESS = ("forkserve.error", "gunicorn.error"), ("forkserve.access", "gunicorn.access")
+_ERROR, _ACCESS = ("forkserve.error", "gunicorn.error"), LOGGERS
 _SECTIONS = ("formatters", "filters", "handlers", "loggers")
 
 _MOST = 10_000  # lines in the queue: a second or two of what a worker can serve

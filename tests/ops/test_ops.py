@@ -51,6 +51,12 @@ EMPTY = Access(remote="", status=400, octets=0, seconds=0.0)
         ("%({x-A}o)s %({content-type}o)s", "1, 2 t/y", "- -"),
         ("%({wsgi.url_scheme}e)s", "http", "-"),
         ("100%% [%(s)s]", "100% [200]", "100% [400]"),
+        (
+            "[%(h)12s|%(h)-12s|%(m).2s]",
+            "[   192.0.2.1|192.0.2.1   |GE]",
+            "[           -|-           |-]",
+        ),
+        ("%({content_type}e)s %({CONTENT_TYPE}e)s", "t/x t/x", "- -"),
     ],
 )
 def test_atoms(text: str, line: str, empty: str) -> None:
@@ -135,6 +141,57 @@ def test_a_request_has_its_line_whatever_the_application_left_in_environ(tmp_pat
     first, second = (tmp_path / "log").read_text().splitlines()
     assert first.startswith("this line could not be formatted: RuntimeError")
     assert second == "201 shown"
+    file.close()
+
+
+class Filter(logging.Filter):
+    """As in Gunicorn's users' files: some look at the text, some at the atoms."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        atoms = record.args
+        assert isinstance(atoms, dict)
+        if atoms["U"] == "/broken":
+            raise KeyError("of the filter")
+        probes = str(atoms["{user-agent}i"]).startswith("ELB-HealthChecker")
+        return not probes and "/healthz" not in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["gunicorn.access", "forkserve.access"])
+@pytest.mark.parametrize("text", ["combined", "json", "%(U)s %({x-a}i)s %({content-type}o)s"])
+def test_filters_of_its_logger_hold_for_the_access_log(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    told: list[str] = []
+    file = LogFile(str(tmp_path / "log"), 1)
+    file.open()
+    log = AccessLog(file, text, told.append)
+    logger, own = logging.getLogger(name), Filter()
+
+    def ask(path: str, agent: str = "curl") -> None:
+        environ = {"HTTP_USER_AGENT": agent, "HTTP_X_A": "b", "wsgi.input": Unshowable()}
+        log.write(
+            Access("h", 200, 1, 0.1, f"GET {path} HTTP/1.1", environ, [("Content-Type", "t")])
+        )
+
+    logger.addFilter(own)
+    try:
+        for path in ("/shop", "/healthz", "/broken", "/last"):
+            ask(path)
+        ask("/probed", "ELB-HealthChecker/2.0")
+    finally:
+        logger.removeFilter(own)
+    ask("/healthz?after")
+    lines = (tmp_path / "log").read_text().splitlines()
+    paths = [
+        match[0]
+        for line in lines
+        for match in re.finditer("/(shop|broken|last|[a-z]+z|probed)", line)
+    ]
+    assert paths == ["/shop", "/broken", "/last", "/healthz"]
+    assert told == [
+        f"a filter of the logger {name} raised KeyError: 'of the filter': the lines of the access "
+        "log that it fails at are written"
+    ]
     file.close()
 
 
