@@ -49,8 +49,6 @@ def _of_proxies(settings: Settings) -> Iterator[str]:
 
 
 def _of_limits(settings: Settings) -> Iterator[str]:
-    if settings.max_requests_jitter and settings.max_requests is None:
-        yield f"{_named(settings, 'max_requests_jitter')} has no meaning without max_requests"
     for name in ("limit_request_line", "limit_request_field_size"):
         if getattr(settings, name) > settings.limit_request_head:
             both = _named(settings, name, "limit_request_head")

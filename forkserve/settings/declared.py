@@ -118,7 +118,7 @@ class Settings(
         "--limit-request-line",
     )
     limit_request_fields: int = _declare(
-        "Limits on requests", 100, kinds.number(1, 10000),
+        "Limits on requests", 100, kinds.number(1, 32768),
         "Most header fields of a request; more is a 431.",
         "Browsers and proxies together send under 40.",
         "--limit-request-fields",

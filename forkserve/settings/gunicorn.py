@@ -11,6 +11,9 @@ from typing import NamedTuple
 VERSION = "27.0.1"
 
 
+ATOMS = set("hlutrmUqHsBbfaTMDLp")  # of access_log_format, beside those with a name
+
+
 class Verdict(Enum):
     """What becomes of a setting."""
 
@@ -39,10 +42,11 @@ ASGI = "this is a WSGI server: serve an ASGI application with uvicorn"
 _HTTP2 = "HTTP/1.1 is spoken here: let the proxy in front speak HTTP/2"
 _TASKS = "tasks outside of requests are a task queue's work: Celery, RQ, Dramatiq"
 _HOOK = "As there."
+_LOGGERS = ("gunicorn.glogging.Logger", "simple", "gunicorn.instrument.statsd.Statsd")  # its own
 
 # fmt: off
 TABLE: tuple[Entry, ...] = (
-    Entry("config", ("-c", "--config"), _S, "", "A Python file (`.py`, `file:PATH`, `python:MODULE`) is run in a child first; TOML is read too. ./gunicorn.conf.py is read only with --gunicorn-env."),
+    Entry("config", ("-c", "--config"), _S, "", "A Python file (`.py`, `file:PATH`, `python:MODULE`, or what reads like one) is run in a child first; TOML is read too. ./gunicorn.conf.py is read only with --gunicorn-env."),
     Entry("wsgi_app", (), _S, "app", "Also as the argument."),
     Entry("bind", ("-b", "--bind"), _S, "bind", "Also `fd://N`, and for unix sockets mode and owner: `unix:/run/app.sock,mode=660`."),
     Entry("backlog", ("--backlog",), _S, "backlog", "The log says so if the kernel clips it."),
@@ -51,12 +55,12 @@ TABLE: tuple[Entry, ...] = (
     Entry("threads", ("--threads",), _S, "threads", "No worker class goes with it."),
     Entry("worker_connections", ("--worker-connections",), _S, "worker_connections", "Open connections of a worker, idle ones included; calls at a time are `threads`."),
     Entry("max_requests", ("--max-requests",), _S, "max_requests", "The successor is ready before the worker leaves."),
-    Entry("max_requests_jitter", ("--max-requests-jitter",), _S, "max_requests_jitter", _HOOK),
+    Entry("max_requests_jitter", ("--max-requests-jitter",), _S, "max_requests_jitter", "A note, if there is no `max_requests`."),
     Entry("timeout", ("-t", "--timeout"), _S, "timeout", "Of one call that makes no progress, in every worker with threads too; the client gets a 504, and the log the stack."),
     Entry("graceful_timeout", ("--graceful-timeout",), _S, "graceful_timeout", _HOOK),
     Entry("keepalive", ("--keep-alive",), _S, "keep_alive", "In every worker, since an idle connection holds none. 0 is 100ms."),
     Entry("limit_request_line", ("--limit-request-line",), _S, "limit_request_line", "0 is 64K, not unlimited."),
-    Entry("limit_request_fields", ("--limit-request-fields",), _S, "limit_request_fields", _HOOK),
+    Entry("limit_request_fields", ("--limit-request-fields",), _S, "limit_request_fields", "0 is 32768, as there."),
     Entry("limit_request_field_size", ("--limit-request-field_size",), _S, "limit_request_field_size", "0 is 64K, not unlimited."),
     Entry("reload", ("--reload",), _S, "reload", "A page in the browser says why new code does not load.", True, (False, None)),
     Entry("reload_engine", ("--reload-engine",), _S, "reload_engine", _HOOK),
@@ -67,7 +71,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("preload_app", ("--preload",), _S, "preload", "In a process of its own, so HUP reloads it too.", True),
     Entry("sendfile", ("--no-sendfile",), _N, "", "files are sent by the kernel where that is right, and read block by block where it is not", True),
     Entry("reuse_port", ("--reuse-port",), _N, "", "the workers share one socket, and share work over it; a socket each would lose the clients that wait in it when its worker leaves", True),
-    Entry("chdir", ("--chdir",), _S, "chdir", "For the workers."),
+    Entry("chdir", ("--chdir",), _S, "chdir", "For the workers. Files of logs, pid and sockets are seen from where forkserve was started."),
     Entry("daemon", ("-D", "--daemon"), _R, "", "it runs in the foreground; let systemd or a container keep it", True, (False, None)),
     Entry("raw_env", ("-e", "--env"), _S, "env", "For the workers; a Python file reads its own in os.environ."),
     Entry("pidfile", ("-p", "--pid"), _S, "pid", "Locked while it runs, so that a stale one is no obstacle."),
@@ -81,11 +85,11 @@ TABLE: tuple[Entry, ...] = (
     Entry("forwarded_allow_ips", ("--forwarded-allow-ips",), _S, "forwarded_allow_ips", "Also networks. It decides on address, host and port too. $FORWARDED_ALLOW_IPS is read with --gunicorn-env."),
     Entry("accesslog", ("--access-logfile",), _S, "access_logfile", _HOOK),
     Entry("disable_redirect_access_to_syslog", ("--disable-redirect-access-to-syslog",), _S, "", "With --log-syslog the access log stays what `access_logfile` says.", True),
-    Entry("access_log_format", ("--access-logformat",), _S, "access_log_format", "All atoms; what clients send is escaped."),
+    Entry("access_log_format", ("--access-logformat",), _S, "access_log_format", "All atoms, also with a width: `%(h)15s`. What clients send is escaped."),
     Entry("errorlog", ("--error-logfile", "--log-file"), _S, "error_logfile", "A reader that does not read, or a full disk, blocks nobody."),
     Entry("loglevel", ("--log-level",), _S, "log_level", _HOOK),
     Entry("capture_output", ("--capture-output",), _S, "capture_output", "Line by line, and rotated with the log.", True),
-    Entry("logger_class", ("--logger-class",), _R, "", "the logs are the server's own: see `access_log_format`, `error_logfile`"),
+    Entry("logger_class", ("--logger-class",), _R, "", "the logs are the server's own: see `access_log_format`, `error_logfile`; filters of the logger gunicorn.access hold", False, ("", *_LOGGERS)),
     Entry("logconfig", ("--log-config",), _S, "log_config", "TOML or JSON for dictConfig; the INI form of fileConfig is not read.", False, (None, "")),
     Entry("logconfig_dict", (), _R, "", "write it into a file of TOML or JSON, and name that with --log-config; the application configures its own loggers as it likes", False, ({}, None)),
     Entry("logconfig_json", ("--log-config-json",), _S, "log_config", _HOOK, False, (None, "")),

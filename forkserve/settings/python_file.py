@@ -22,8 +22,37 @@ _OWN = (__name__, "importlib", "forkserve.")
 
 
 def is_python(path: str) -> bool:
-    """Whether ``path``, of -c, names Python and not TOML."""
-    return path.endswith(".py") or path.startswith(("python:", "file:"))
+    """Whether ``path``, of -c, names Python and not TOML.
+
+    Gunicorn reads a file of any name as Python. One that is called neither .py nor .toml is told by
+    what stands in it; what could be both is Python if it has a name that only Gunicorn knows.
+    """
+    if path.endswith(".py") or path.startswith(("python:", "file:")):
+        return True
+    if path.endswith(".toml"):
+        return False
+    try:
+        # Not blocking: a reload looks too, and a pipe without a writer would stop the master.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            text = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except (OSError, ValueError):
+        return False  # who reads it tells it
+    import tomllib  # only who has a configuration file waits for it
+
+    try:
+        table = tomllib.loads(text.decode())
+    except ValueError:
+        return _compiles(text)
+    return any(name in ENTRIES and name not in declarations() for name in table)
+
+
+def _compiles(text: bytes) -> bool:
+    try:
+        compile(text, "", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def read_python(path: str) -> Translated:
@@ -52,11 +81,6 @@ def read_python(path: str) -> Translated:
             f"{path} imports {', '.join(own)}: workers have what it imports as it was at the "
             "start, and a HUP does not read it again. Import it inside of the hooks that need it"
         )
-    for name in [*result.values]:
-        if result.values[name][1].endswith(", max_requests_jitter") and _is_unused(result):
-            raw, origin = result.values.pop(name)
-            if str(raw) != "0":
-                result.notes.append(f"{origin} does nothing without max_requests")
     return result
 
 
@@ -68,14 +92,13 @@ def _is_near(name: str) -> bool:
     return file.startswith(os.path.join(os.getcwd(), "")) and "site-packages" not in file
 
 
-def _is_unused(result: Translated) -> bool:
-    return bool(result.values.get("max_requests", ("none", ""))[0] == "none")
-
-
 def _named(name: str, value: Any, label: str) -> Any:
-    """A function with the name of the file that it is of."""
-    own = name in declarations() and declarations()[name][0].kind is HOOK
-    return Hook(f"{label}:{name}", value) if own and callable(value) else value
+    """A function with the name of the file that it is of; "module.function" as it is named here."""
+    if name not in declarations() or declarations()[name][0].kind is not HOOK:
+        return value
+    if isinstance(value, str) and ":" not in value:
+        return ":".join(value.rpartition(".")[::2])
+    return Hook(f"{label}:{name}", value) if callable(value) else value
 
 
 def _run(path: str) -> ModuleType:

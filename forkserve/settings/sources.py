@@ -7,7 +7,7 @@ that is wrong is collected and raised at once: who repairs a configuration wants
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,14 @@ _ELSEWHERE = {
     "processes": "workers",
     "reload_on_rss": "max_rss",
     "worker_processes": "workers",
+}
+
+
+# Settings that have a meaning only beside another.
+_WITHOUT = {
+    "max_requests": ("max_requests_jitter",),
+    "certfile": ("ca_certs", "cert_reqs", "ciphers", "tls_min_version"),
+    "statsd_host": ("statsd_prefix", "dogstatsd_tags"),
 }
 
 
@@ -98,6 +106,7 @@ def load_settings(
     if origins["limit_request_head"] == "default":  # as much as the other limits need
         lines = (values["limit_request_line"], values["limit_request_field_size"])
         values["limit_request_head"] = max(values["limit_request_head"], *lines)
+    notes += _drop_needless(values, origins, f"{file}, ")
     settings = Settings(**values, origins=origins)
     for name, (value, origin) in _adapted(settings).items():
         settings, origins[name] = replace(settings, **{name: value}), origin
@@ -121,6 +130,22 @@ def _adapted(settings: Settings) -> dict[str, tuple[Any, str]]:
     if settings.debugger and settings.origins["forwarded_allow_ips"] == "default":
         adapted["forwarded_allow_ips"] = ((NOBODY,), "default with debugger")
     return adapted
+
+
+def _drop_needless(
+    values: dict[str, Any], origins: dict[str, str], of_python: str
+) -> Iterator[str]:
+    """What does nothing without another setting gets its default, and a note, where that is no
+    mistake: Gunicorn's files, whose origins begin with ``of_python``, often name every setting."""
+    for without, names in _WITHOUT.items():
+        if values[without] is not None or (without == "certfile" and values["keyfile"] is not None):
+            continue
+        for name in names:
+            default = declarations()[name][1]
+            harmless = without == "max_requests" or origins[name].startswith(of_python)
+            if harmless and values[name] != default:
+                yield f"{name} ({origins[name]}) does nothing without {without}"
+                values[name], origins[name] = default, "default"
 
 
 def _read(kind: Kind, raw: Any) -> Any:
@@ -170,7 +195,8 @@ def _from_file(
         )
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: this is not TOML: {error}")
+        nor = "" if path.endswith(".toml") else f"; nor is it Python (file:{path} says why)"
+        problems.append(f"{path}: this is not TOML: {error}{nor}")
         return None
     values = {}
     for key, raw in table.items():

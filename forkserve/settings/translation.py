@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forkserve.settings.declared import declarations
-from forkserve.settings.gunicorn import ASGI, TABLE, Entry, Verdict
+from forkserve.settings.gunicorn import ASGI, ATOMS, TABLE, Entry, Verdict
 
 _DAY = 86400
 _SYSLOG = "udp://localhost:514"
 _HEAD = "64K"  # the default of limit_request_head
+_FIELDS = 32768  # the most that can be set, there and here
+_BACKLOG = 65535
 
 # Worker classes that need no word but one, by the last part of their name.
 _OWN_CLASSES = {"sync", "gthread", "SyncWorker", "ThreadWorker", "SyncWorkerThread"}
@@ -48,11 +50,16 @@ def translate(given: Mapping[str, tuple[Any, str]]) -> Translated:
 
 
 def _take(entry: Entry, raw: Any, origin: str, result: Translated) -> None:
+    raw = _plain(entry, raw)
     if entry.name == "worker_class":
         _take_class(raw, origin, result)
     elif raw is None or raw in entry.off:
         return
     elif entry.verdict is Verdict.SUPPORTED:
+        if entry.name == "access_log_format" and (unknown := _known_atoms(raw)[1]):
+            result.notes.append(
+                f"{origin} has {', '.join(unknown)}, which is no atom: it is written as -, as there"
+            )
         if entry.here:
             result.values[entry.here] = (in_our_form(entry.here, raw, python=True), origin)
     elif entry.verdict is Verdict.NEEDLESS:
@@ -60,6 +67,15 @@ def _take(entry: Entry, raw: Any, origin: str, result: Translated) -> None:
             result.notes.append(f"{origin} is not needed here, and does nothing: {entry.says}")
     else:
         result.problems.append(f"{origin}: {entry.name} has no counterpart here: {entry.says}")
+
+
+def _plain(entry: Entry, raw: Any) -> Any:
+    """A file may have a switch as a text, and a class itself in place of its name."""
+    if entry.flag and isinstance(raw, str):
+        return {"true": True, "false": False}.get(raw.strip().lower(), raw)
+    if isinstance(raw, type) and entry.name != "worker_class":
+        return f"{raw.__module__}.{raw.__qualname__}"
+    return raw
 
 
 def _take_syslog(given: Mapping[str, tuple[Any, str]], result: Translated) -> None:
@@ -129,7 +145,21 @@ def _instead_of_zero(value: Any) -> Callable[[Any], Any]:
 
 def _timeout(raw: Any) -> Any:
     """Longer than a day is written to mean none."""
-    return "none" if re.fullmatch("[0-9]{1,9}", str(raw)) and int(raw) > _DAY else raw
+    return "none" if _is_above(raw, _DAY) else raw
+
+
+def _is_above(raw: Any, most: int) -> bool:
+    return re.fullmatch("[0-9]{1,9}", str(raw)) is not None and int(raw) > most
+
+
+def _wait(raw: Any) -> Any:
+    """No time is a moment, and more than the most is the most."""
+    return "100ms" if str(raw) == "0" else _DAY if _is_above(raw, _DAY) else raw
+
+
+def _unless_empty(raw: Any) -> Any:
+    """What a variable that is not set leaves is nothing."""
+    return "none" if raw == "" else raw
 
 
 def _bind(raw: Any) -> Any:
@@ -170,6 +200,21 @@ def _proxies(raw: Any) -> Any:
     return ["none"] if not items else items if "*" in items else [*items, "unix"]
 
 
+def _known_atoms(raw: Any) -> tuple[Any, list[str]]:
+    """A format as it is written there, and those atoms in it that it does not have: each is a -."""
+    if not isinstance(raw, str):
+        return raw, []
+    unknown = [found[0] for found in _ATOM.finditer(raw) if not _is_atom(found[1])]
+    return _ATOM.sub(lambda found: found[0] if _is_atom(found[1]) else "-", raw), unknown
+
+
+_ATOM = re.compile(r"%\(([^()]+)\)[-#0 +]*[0-9]*(?:\.[0-9]+)?s")
+
+
+def _is_atom(name: str) -> bool:
+    return name in ATOMS or re.fullmatch(r"\{.+\}[ioe]", name) is not None
+
+
 _VERIFY = {"0": "none", "1": "optional", "2": "required"}
 _VERSIONS = {"5": "1.2", "tlsv1_2": "1.2", "tlsv1.2": "1.2", "tlsv1_3": "1.3", "tlsv1.3": "1.3"}
 _ANY_VERSION = {"2", "16", "17", "sslv23", "tls", "tls_server"}
@@ -191,9 +236,15 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "bind": _bind,
     "control_socket": lambda raw: "none" if raw is True else raw,  # of control_socket_disable
     "cert_reqs": lambda raw: _VERIFY.get(str(int(raw) if isinstance(raw, int) else raw), raw),
-    "graceful_timeout": _instead_of_zero("100ms"),
-    "keep_alive": _instead_of_zero("100ms"),
+    "access_logfile": _unless_empty,
+    "backlog": lambda raw: _BACKLOG if _is_above(raw, _BACKLOG) else raw,
+    "ca_certs": _unless_empty,
+    "certfile": _unless_empty,
+    "graceful_timeout": _wait,
+    "keep_alive": _wait,
+    "keyfile": _unless_empty,
     "limit_request_field_size": _instead_of_zero(_HEAD),
+    "limit_request_fields": _instead_of_zero(_FIELDS),
     "limit_request_line": _instead_of_zero(_HEAD),
     "log_level": lambda raw: _LEVELS.get(str(raw).lower(), raw),
     "max_requests": _instead_of_zero("none"),
@@ -202,10 +253,12 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "tls_min_version": _version,
 }
 _PYTHON_FORMS: dict[str, Callable[[Any], Any]] = {
+    "access_log_format": lambda raw: _known_atoms(raw)[0],
     "bind": _items,
     "env": lambda raw: list(raw) if isinstance(raw, tuple) else raw,
     "forwarded_allow_ips": _proxies,
     "proxy_allow_from": _proxies,
+    "pythonpath": lambda raw: raw or [],
     "umask": lambda raw: f"{raw:04o}" if isinstance(raw, int) else raw,
 }
 

@@ -1,6 +1,7 @@
 """Gunicorn's settings: each is in the table, and does what the table says."""
 
 import re
+import string
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from forkserve.cli import _command
 from forkserve.errors import SettingsError
 from forkserve.gunicorn_line import Line, not_read, read_line, read_surroundings
+from forkserve.ops.access import compile_format
 from forkserve.settings import declarations, load_settings
-from forkserve.settings.gunicorn import ENTRIES, TABLE, VERSION, Entry, Verdict
+from forkserve.settings.gunicorn import ATOMS, ENTRIES, TABLE, VERSION, Entry, Verdict
 from forkserve.settings.moving import rst_table
+from forkserve.settings.python_file import is_python
 from forkserve.settings.translation import in_our_form, spelled, translate
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +24,10 @@ WITHOUT = {
     "config", "check_config", "print_config", "disable_redirect_access_to_syslog", "syslog_addr",
     "syslog", "syslog_facility",
 }  # fmt: skip
+
+
+# What a file has that imports the class itself.
+LoggerOfTheirs = type("Logger", (), {"__module__": "gunicorn.glogging"})
 
 
 def known() -> dict[str, tuple[str, ...]]:
@@ -112,6 +119,14 @@ def test_options_that_are_ours_have_the_same_letters() -> None:
         ("forwarded_allow_ips", "", "forwarded_allow_ips", ["none"]),
         ("preload_app", True, "preload", True), ("pidfile", "x", "pid", "x"),
         ("control_socket", "/run/a.ctl", "control_socket", "/run/a.ctl"), ("control_socket_disable", True, "control_socket", "none"),
+        ("graceful_timeout", 10**6, "graceful_timeout", 86400), ("keepalive", "99999", "keep_alive", 86400),
+        ("backlog", 100000, "backlog", 65535), ("backlog", 100, "backlog", 100),
+        ("limit_request_fields", 32768, "limit_request_fields", 32768),
+        ("limit_request_fields", 0, "limit_request_fields", 32768),
+        ("accesslog", "", "access_logfile", "none"), ("certfile", "", "certfile", "none"),
+        ("pythonpath", "", "pythonpath", []), ("pythonpath", "/a,/b", "pythonpath", "/a,/b"),
+        ("preload_app", "True", "preload", True), ("capture_output", "false", "capture_output", False),
+        ("access_log_format", "[%(p)s] %(h)15s %({x-a}i)s %%", "access_log_format", "[%(p)s] %(h)15s %({x-a}i)s %%"),
         ("wsgi_app", "a:b", "app", "a:b"), ("raw_env", ("A=b",), "env", ["A=b"]),
     ],
 )  # fmt: skip
@@ -157,7 +172,8 @@ def test_the_kinds_that_work_in_threads_need_no_word(raw: str) -> None:
         ("daemon", False), ("reload", False), ("spew", False), ("paste", None), ("user", None),
         ("worker_tmp_dir", None), ("reuse_port", False), ("http_protocols", "h1"), ("header_map", "drop"),
         ("logconfig_dict", {}), ("dirty_apps", []), ("statsd_host", None), ("root_path", ""),
-        ("worker_class", ""), ("control_socket_disable", False),
+        ("worker_class", ""), ("control_socket_disable", False), ("daemon", "false"), ("spew", "False"),
+        ("logger_class", "gunicorn.glogging.Logger"), ("logger_class", LoggerOfTheirs),
     ],
 )  # fmt: skip
 def test_what_asks_for_nothing_is_not_spoken_of(name: str, raw: Any) -> None:
@@ -345,6 +361,38 @@ def test_a_module_can_be_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert loaded.settings.threads == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_theirs"),
+    [
+        ("gunicorn.conf", "import os\nworkers = 3\n", True),
+        ("gunicorn", "workers = 3  # and no import\nkeepalive = 5\n", True),
+        ("shop.config", "workers = 3\n\ndef post_fork(server, worker):\n    pass\n", True),
+        ("shop.conf", "workers = 3\nkeep_alive = 5\n", False),
+        ("shop.conf", "workers = 3\n", False),
+        ("shop.toml", "workers = 3\n", False),
+        ("shop.py", "workers = 3\n", True),
+    ],
+)
+def test_a_file_of_another_name_is_told_by_what_it_says(
+    tmp_path: Path, name: str, text: str, is_theirs: bool
+) -> None:
+    file = tmp_path / name
+    loaded = read(file, text)
+    assert is_python(str(file)) is is_theirs
+    assert loaded.settings.workers == (3, 3)
+    assert loaded.origins["workers"] == (f"{file}, workers" if is_theirs else str(file))
+
+
+def test_a_file_of_another_name_that_is_neither(tmp_path: Path) -> None:
+    file = tmp_path / "gunicorn.conf"
+    (problem,) = refusal(file, "workers = \n")
+    assert problem.startswith(f"{file}: this is not TOML: ")
+    assert problem.endswith(f"; nor is it Python (file:{file} says why)")
+    (problem,) = refusal(file, "workres = 3\n")
+    assert "there is no setting 'workres'; did you mean workers?" in problem
+    assert not is_python(str(tmp_path)) and not is_python(str(tmp_path / "gone"))
+
+
 def test_modules_of_the_application_are_better_imported_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,9 +406,49 @@ def test_modules_of_the_application_are_better_imported_later(
 
 
 def test_a_jitter_without_its_requests_is_no_reason_to_stop(tmp_path: Path) -> None:
-    loaded = read(tmp_path / "g.py", "max_requests_jitter = 50\n")
-    assert loaded.settings.max_requests_jitter == 0
+    file = tmp_path / "g.py"
+    loaded = read(file, "max_requests_jitter = 50\n")
+    assert (loaded.settings.max_requests_jitter, loaded.origins["max_requests_jitter"]) == (
+        0, "default",
+    )  # fmt: skip
     assert "does nothing without max_requests" in loaded.notes[0]
+    line = {"app": ("m:a", "x"), "max_requests": ("100", "--max-requests")}
+    loaded = load_settings(str(file), {}, line, {})
+    assert (loaded.settings.max_requests_jitter, loaded.notes) == (50, ())
+
+
+def test_a_file_may_name_what_does_nothing_alone(tmp_path: Path) -> None:
+    file = tmp_path / "g.py"
+    text = (
+        "certfile = keyfile = None\nca_certs = 'ca.pem'\ncert_reqs = 2\nciphers = 'TLSv1'\n"
+        "ssl_version = 'TLSv1_3'\nstatsd_prefix = 'shop'\n"
+    )
+    loaded = read(file, text)
+    assert [note.partition(" ")[0] for note in loaded.notes] == [
+        "ca_certs", "cert_reqs", "ciphers", "tls_min_version", "statsd_prefix",
+    ]  # fmt: skip
+    assert loaded.notes[3] == f"tls_min_version ({file}, ssl_version) does nothing without certfile"
+    assert loaded.settings == read(file, "").settings
+    (problem,) = refusal(file, "keyfile = 'key.pem'\n")  # or it would be plain HTTP, unnoticed
+    assert "has no meaning without certfile" in problem
+
+
+def test_an_atom_that_is_none_is_a_hyphen_as_there(tmp_path: Path) -> None:
+    loaded = read(tmp_path / "g.py", "access_log_format = '%(asctime)s %(h)-9s %(x)s %({a}z)s'\n")
+    assert loaded.settings.access_log_format == "- %(h)-9s - -"
+    (note,) = loaded.notes
+    assert "access_log_format has %(asctime)s, %(x)s, %({a}z)s, which is no atom" in note
+
+
+def test_atoms_are_those_of_the_access_log() -> None:
+    compile_format("".join(f"%({letter})s" for letter in sorted(ATOMS)))
+    with pytest.raises(ValueError, match="knows no atom"):
+        compile_format(f"%({(set(string.ascii_letters) - ATOMS).pop()})s")
+
+
+def test_a_hook_can_be_named_as_there(tmp_path: Path) -> None:
+    loaded = read(tmp_path / "g.py", "post_fork = 'shop.hooks.after_fork'\n")
+    assert str(loaded.settings.post_fork) == "shop.hooks:after_fork"
 
 
 def test_hooks_can_be_named_in_toml(tmp_path: Path) -> None:

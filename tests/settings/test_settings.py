@@ -343,7 +343,6 @@ def test_a_variable_that_is_empty_or_torn_is_a_problem(name: str, text: str, par
             "statsd_prefix (--statsd-prefix) has no meaning without statsd_host",
         ),
         ({"dogstatsd_tags": "a:b"}, "no meaning without statsd_host"),
-        ({"max_requests_jitter": "5"}, "without max_requests"),
         ({"forwarded_allow_ips": "none,unix"}, "none stands alone"),
         ({"keyfile": "k"}, "keyfile (--keyfile) has no meaning without certfile"),
         ({"ca_certs": "c"}, "no meaning without certfile"),
