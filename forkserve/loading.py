@@ -15,6 +15,7 @@ from forkserve.hooks.calling import any_of, looked_up
 from forkserve.net.lookup import takes_time, tell_later
 from forkserve.net.syslog import parse_syslog
 from forkserve.ops.statsd import place_of
+from forkserve.proc.signals import handlers_kept
 from forkserve.rehearsal import rehearse
 from forkserve.settings import Loaded, Settings, declarations, load_settings
 from forkserve.settings.hooks import MASTER_HOOKS, WORKER_HOOKS
@@ -64,7 +65,8 @@ class Sources:
 
     def read(self) -> Settings:
         """For a reload, behind its rehearsal. Raises ForkserveError."""
-        return looked_up(self._load().settings, MASTER_HOOKS, anew=True)
+        with handlers_kept():  # or a file that takes SIGTERM for itself would have it
+            return looked_up(self._load().settings, MASTER_HOOKS, anew=True)
 
     def _try(self) -> Settings:
         return looked_up(self._load().settings, _ALL, anew=True)

@@ -17,6 +17,13 @@ def lend(log: logging.Logger) -> None:
     lent.propagate = False
 
 
+def with_both(log: logging.Logger) -> logging.Logger:
+    """``log`` as hooks know Gunicorn's: the loggers of both logs are attributes of it. What is
+    filtered out of "gunicorn.access" is not in the access log either (see ``ops.access``)."""
+    log.__dict__.update(error_log=log, access_log=logging.getLogger("gunicorn.access"))
+    return log
+
+
 def take_back() -> None:
     """Where `log_config` is to say what becomes of that logger: nothing is left of what the master
     has lent, which its children have too. Else its lines would never come to the root."""

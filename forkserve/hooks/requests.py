@@ -19,6 +19,7 @@ class Request:
         self.fragment = ""
         self.version = (1, head.minor)
         self.scheme: str = environ["wsgi.url_scheme"]
+        self._scheme = self.scheme
         self.remote_addr: tuple[str, str] = (environ["REMOTE_ADDR"], environ["REMOTE_PORT"])
         self.body = environ["wsgi.input"]
         self._fields = environ
@@ -38,14 +39,16 @@ class Request:
     def trailers(self) -> Sequence[tuple[str, str]]:
         return ()
 
-    def added(self) -> list[tuple[str, str]]:
-        """Variables of CGI for the fields that a hook has appended."""
-        if self._headers is None:
-            return []
-        return [
-            (f"HTTP_{name.upper().replace('-', '_')}", value)
-            for name, value in self._headers[self._known :]
-        ]
+    def changed(self) -> dict[str, str]:
+        """Variables of the application's environ that a hook has set: the scheme, and the fields
+        that it has appended."""
+        variables: dict[str, str] = {}
+        if self.scheme != self._scheme:
+            variables["wsgi.url_scheme"] = self.scheme
+            variables["HTTPS"] = "on" if self.scheme == "https" else "off"
+        for name, value in (self._headers or [])[self._known :]:
+            variables[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        return variables
 
 
 def _field_name(variable: str) -> str:
@@ -62,4 +65,6 @@ class Response:
         self.status = encoder.status
         self.headers = list(encoder.headers)
         self.sent = encoder.body_octets
+        lengths = (value for name, value in self.headers if name.lower() == "content-length")
+        self.response_length = next((int(value) for value in lengths if value.isdigit()), None)
         self.should_close = lambda: not encoder.persist

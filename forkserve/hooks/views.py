@@ -6,10 +6,12 @@ A hook may put attributes of its own on ``server`` and ``worker``; nothing here 
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from forkserve.hooks.loggers import with_both
 from forkserve.settings import Settings
 from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.kinds import Span
@@ -45,6 +47,15 @@ class Configuration:
         return value
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Name -> what has the value as an attribute, and as what ``get`` returns."""
+        values = {name: getattr(self, name) for name in ENTRIES}
+        return {
+            name: SimpleNamespace(name=name, value=value, get=lambda value=value: value)
+            for name, value in values.items()
+        }
+
+    @property
     def is_ssl(self) -> bool:
         return self._settings.certfile is not None
 
@@ -65,7 +76,7 @@ class Server:
     """
 
     def __init__(self, log: logging.Logger, settings: Settings) -> None:
-        self.log = log
+        self.log = with_both(log)
         self.cfg = Configuration(settings)
         self.pid = os.getpid()
         self.master_name = "Master"
@@ -78,8 +89,13 @@ class Server:
 
     def adopt(self, log: logging.Logger, settings: Settings) -> None:
         """Other settings are in force."""
-        self.log, self.cfg = log, Configuration(settings)
+        self.log, self.cfg = with_both(log), Configuration(settings)
         self.address = self.cfg.bind
+
+    @property
+    def app(self) -> Any:
+        """What is known of the application here."""
+        return SimpleNamespace(cfg=self.cfg, app_uri=self.cfg.wsgi_app)
 
     def forget_the_dead(self) -> None:
         """For a process that is not told of the end of workers."""
@@ -106,6 +122,7 @@ class Worker:
         self.log = server.log
         self.cfg = Configuration(settings)
         self.timeout = settings.timeout or 0
+        self.max_requests = settings.max_requests or sys.maxsize
         self.sockets = server.LISTENERS
         self.alive = True
         self.booted = False
@@ -124,7 +141,20 @@ class Worker:
     @property
     def app(self) -> Any:
         """Its application, as an attribute and as what a call returns."""
-        return SimpleNamespace(callable=self.wsgi, wsgi=lambda: self.wsgi)
+        uri = self.cfg.wsgi_app
+        return SimpleNamespace(callable=self.wsgi, wsgi=self._loaded, cfg=self.cfg, app_uri=uri)
+
+    def _loaded(self) -> Callable[..., Any]:
+        """Raises RuntimeError."""
+        if self.wsgi is None:
+            raise RuntimeError(
+                "the application is not loaded yet: it is in post_worker_init, and with preload "
+                "in post_fork too"
+            )
+        return self.wsgi
+
+    def notify(self) -> None:
+        """A sign of life, which a worker gives here without being asked."""
 
 
 class Newborn(NamedTuple):

@@ -94,6 +94,19 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Whatever handlers the block sets, those of before are in place behind it. For the main
+    thread; a handler that was not set by Python cannot be put back."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
 def unblock_all() -> None:
     """For a child that was forked in a ``blocked`` block, once its own handlers are in place."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -32,10 +32,7 @@ def is_python(path: str) -> bool:
     if path.endswith(".toml"):
         return False
     try:
-        # Not blocking: a reload looks too, and a pipe without a writer would stop the master.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            text = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        text = read_regular(path)
     except (OSError, ValueError):
         return False  # who reads it tells it
     import tomllib  # only who has a configuration file waits for it

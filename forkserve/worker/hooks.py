@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from forkserve.hooks.calling import call, looked_up
-from forkserve.hooks.loggers import lend
+from forkserve.hooks.loggers import lend, with_both
 from forkserve.hooks.requests import Request, Response
 from forkserve.hooks.views import Newborn, Server, Worker
 from forkserve.settings import Settings
@@ -26,16 +26,23 @@ class WorkerHooks:
     """Of one worker. Each method may be called when there is no such hook, and never raises."""
 
     def __init__(
-        self, settings: Settings, log: logging.Logger, newborn: Newborn | None, slot: int
+        self,
+        settings: Settings,
+        log: logging.Logger,
+        newborn: Newborn | None,
+        slot: int,
+        app: Application | None = None,
     ) -> None:
         """In the worker, right after its fork. ``newborn`` is what it is in the master's eyes; None
-        if it is none of the application's workers: then no hook is called."""
+        if it is none of the application's workers: then no hook is called. ``app``: if it is
+        loaded already."""
         self._names: tuple[str, ...] = () if newborn is None else WORKER_HOOKS
         if newborn is None:
             server = Server(log, settings)
             newborn = Newborn(server, Worker(server, slot, 0, settings))
         self._server, self.worker = newborn
-        self._server.log = self.worker.log = self.log = log
+        self._server.log = self.worker.log = self.log = with_both(log)
+        self.worker.wsgi = app
         self._settings = settings
         if settings.log_config is None:  # else it may be one that its lines go to
             lend(log)
@@ -81,7 +88,7 @@ class WorkerHooks:
         def run(app: Application, environ: Environ, exchange: Exchange) -> None:
             req = Request(exchange.head, environ)
             self._call("pre_request", self.worker, req)
-            environ.update(req.added())
+            environ.update(req.changed())
             try:
                 run_app(app, environ, exchange)
             except BaseException as error:

@@ -106,7 +106,7 @@ def run_worker(
     """Be a worker. Called in a forked child, with all signals blocked; returns the exit status."""
     signals = hear_signals()
     log = trim.watched(introduce(settings, files, trim.who or f"worker {slot} gen {generation}"))
-    hooks = WorkerHooks(settings, log, newborn, slot)
+    hooks = WorkerHooks(settings, log, newborn, slot, preloaded and preloaded.app)
     for close in (channel.close, signals.close, *(it.close for it in listeners)):
         os.register_at_fork(after_in_child=close)
     default_in_children(FOR_MASTER)

@@ -295,6 +295,33 @@ def test_with_preload_the_template_process_forks(serve: Serve) -> None:
     assert server.get() == (200, b"hello")
 
 
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_what_is_filtered_out_is_not_in_the_access_log(
+    serve: Serve, preload: tuple[str, ...], tmp_path: Path
+) -> None:
+    server = serve("access_filters", *preload)
+    server.wait_for(f"workers 2, preload {bool(preload)}")
+    server.wait_for("serves application of plain", count=2)
+    for path in ("/hello", "/cwd", "/environ?wsgi.url_scheme"):
+        status, body = server.get(path)
+    assert (status, body) == (200, b"https")
+    assert server.stop() == 0
+    (line,) = (tmp_path / "access.log").read_text().splitlines()
+    assert re.fullmatch(r'      127.0.0.1 "GET /environ\?wsgi.url_scheme HTTP/1.1" 200 \d+', line)
+
+
+def test_a_file_that_takes_signals_for_itself_has_none(start: Start, tmp_path: Path) -> None:
+    file = configured(
+        tmp_path,
+        "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: print('mine', file=sys.stderr))",
+    )
+    server = start("-c", str(file), "plain", bind=None)
+    server.reload(2)
+    assert server.get() == (200, b"hello")
+    assert server.stop() == 0
+    assert "mine" not in server.log
+
+
 def test_filters_of_the_file_hold(serve: Serve) -> None:
     server = serve("log_filters")
     server.wait_for("filters are in place")

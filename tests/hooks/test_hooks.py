@@ -17,6 +17,7 @@ from forkserve.http.head import Limits, parse_head
 from forkserve.http.response import ResponseEncoder
 from forkserve.net.address import parse_address
 from forkserve.settings import Settings, load_settings
+from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.hooks import MASTER_HOOKS, WORKER_HOOKS, Hook
 
 
@@ -125,6 +126,39 @@ def test_the_configuration_has_gunicorns_names() -> None:
         cfg.no_such_setting  # noqa: B018
 
 
+def test_the_configuration_has_its_settings_as_there_too() -> None:
+    given = Configuration(settings(workers="3", preload=True)).settings
+    assert (given["workers"].value, given["preload_app"].get(), given["spew"].value) == (
+        3,
+        True,
+        None,
+    )
+    assert {*given} == {*ENTRIES}
+
+
+def test_the_logs_are_attributes_of_the_log() -> None:
+    log = Log()
+    server = Server(log, settings())
+    worker = Worker(server, 0, 1, settings())
+    assert server.log is worker.log is log
+    assert server.log.error_log is log
+    assert worker.log.access_log is logging.getLogger("gunicorn.access")
+    server.adopt(other := Log(), settings())
+    assert server.log.error_log is other
+
+
+def test_the_application_is_there_when_it_is_loaded() -> None:
+    server = Server(Log(), settings(workers="3"))
+    worker = Worker(server, 0, 1, settings(max_requests="7"))
+    assert worker.app.callable is None and worker.max_requests == 7
+    with pytest.raises(RuntimeError, match="not loaded yet: it is in post_worker_init"):
+        worker.app.wsgi()
+    worker.wsgi = print
+    assert worker.app.callable is worker.app.wsgi() is print
+    assert (worker.app.app_uri, server.app.app_uri, server.app.cfg.workers) == ("m:a", "m:a", 3)
+    worker.notify()
+
+
 def test_workers_have_an_age_and_an_end() -> None:
     server = Server(Log(), settings())
     first, second = (Worker(server, slot, 1, settings()) for slot in (0, 1))
@@ -154,15 +188,21 @@ def test_a_request_as_hooks_know_it() -> None:
     assert (req.method, req.uri, req.path, req.query) == ("POST", "/a%20b?c=d", "/a%20b", "c=d")
     assert (req.version, req.scheme, req.remote_addr) == ((1, 1), "http", ("192.0.2.1", "4711"))
     assert req.headers == [("HOST", "h"), ("X-TWO-WORDS", "1"), ("CONTENT-TYPE", "t")]
-    assert req.added() == []
+    assert req.changed() == {}
     req.began = 1  # type: ignore[attr-defined]
 
 
 def test_fields_that_a_hook_appends_reach_the_application() -> None:
     req, _ = request(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert req.added() == []
+    assert req.changed() == {}
     req.headers.append(("X-Added", "1"))
-    assert req.added() == [("HTTP_X_ADDED", "1")]
+    assert req.changed() == {"HTTP_X_ADDED": "1"}
+
+
+def test_a_scheme_that_a_hook_sets_is_the_applications() -> None:
+    req, _ = request(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    req.scheme = "https"
+    assert req.changed() == {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
 
 def test_a_response_as_hooks_know_it() -> None:
@@ -172,4 +212,7 @@ def test_a_response_as_hooks_know_it() -> None:
     encoder.only((b"", b"", b"", b""), b"12345")
     resp = Response(encoder)
     assert (resp.status, resp.status_code, resp.sent) == ("404 Not Here", 404, 5)
-    assert resp.headers == [("A", "b")]
+    assert (resp.headers, resp.response_length) == ([("A", "b")], None)
+    encoder = ResponseEncoder("GET", 1, True)
+    encoder.start("200 OK", [("Content-Length", "5")])
+    assert Response(encoder).response_length == 5

@@ -142,6 +142,20 @@ def test_signals_are_queued_in_order() -> None:
             signal.signal(number, handler)
 
 
+def test_handlers_are_those_of_before() -> None:
+    def ours(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGUSR2, ours)
+    try:
+        with signals.handlers_kept():
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            signal.signal(signal.SIGWINCH, ours)
+        assert signal.getsignal(signal.SIGUSR2) is ours
+        assert signal.getsignal(signal.SIGWINCH) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_a_wait_status_in_words() -> None:
     assert signals.describe_status(0) == "exit status 0"
     assert signals.describe_status(7 << 8) == "exit status 7"
