@@ -59,7 +59,7 @@ def _load(target: str) -> Any:
 
 
 def _import(name: str) -> Any:
-    if not name or not all(part.isidentifier() for part in name.split(".")):
+    if not all(name.split(".")):
         raise ApplicationError("it does not name an application: write module:callable")
     try:
         return importlib.import_module(name)

@@ -8,6 +8,7 @@ import pytest
 
 from forkserve.apploader import load_application
 from forkserve.errors import EXIT_APPLICATION, ApplicationError
+from forkserve.settings.kinds import APPLICATION
 
 Write = Callable[[str, str], Path]
 
@@ -61,6 +62,21 @@ number = 5
 def test_targets(write: Write, target: str, answer: object) -> None:
     write("site_", SITE)
     assert load_application(target)({}, None) == answer
+
+
+@pytest.mark.parametrize("name", ["my-site_", "01_site"])
+def test_a_module_that_no_import_statement_can_name(write: Write, name: str) -> None:
+    write(name, SITE)
+    assert load_application(f"{name}:app")({}, None) == "app"
+    assert APPLICATION.read(f"{name}:app") == f"{name}:app"
+    with pytest.raises(ValueError, match=f"did you mean {name}:app"):
+        APPLICATION.read(f"./{name}.py:app")
+
+
+@pytest.mark.parametrize("text", ["8000", "12:34", "-site", "site/app", ":app", "site..app:x"])
+def test_what_names_no_module(text: str) -> None:
+    with pytest.raises(ValueError, match="is not like module:callable"):
+        APPLICATION.read(text)
 
 
 def test_app_is_taken_if_there_is_no_application(write: Write) -> None:

@@ -266,7 +266,8 @@ def _identity(look_up: Callable[[str], int]) -> Callable[[object], int | None]:
     return lambda raw: None if raw == NONE else look_up(_text(raw))
 
 
-_APPLICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?")
+# Also of modules that no import statement can name: my-app, 01_app.
+_APPLICATION = re.compile(r"(?![0-9]+(?:[:.]|$))\w[\w-]*(\.\w[\w-]*)*(:.+)?")
 
 
 def _read_application(raw: object) -> str:
