@@ -46,7 +46,6 @@ EMPTY = Access(remote="", status=400, octets=0, seconds=0.0)
         ("%(s)s %(B)s %(b)s", "200 1234 1234", "400 0 -"),
         ("%(f)s %(a)s", "http://r/ curl/8", "- -"),
         ("%(T)s %(M)s %(D)s %(L)s", "1 1500 1500000 1.500000", "0 0 0 0.000000"),
-        ("%(p)s", f"<{os.getpid()}>", f"<{os.getpid()}>"),
         ("%({Host}i)s %({content-type}i)s", "h t/x", "- -"),
         ("%({x-A}o)s %({content-type}o)s", "1, 2 t/y", "- -"),
         ("%({wsgi.url_scheme}e)s", "http", "-"),
