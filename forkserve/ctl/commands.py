@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -79,6 +80,11 @@ def _find(context: click.Context) -> Server:
     return find()
 
 
+def _columns() -> int | None:
+    """Of the terminal, None if what is shown goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def _show_json(answer: dict[str, Any]) -> None:
     click.echo(json.dumps(answer, indent=2))
 
@@ -95,7 +101,7 @@ def status(context: click.Context, as_json: bool) -> None:
     if as_json:
         _show_json(answer)
     else:
-        click.echo(tables.status(answer))
+        click.echo(tables.status(answer, _columns()))
 
 
 @_command.command()
@@ -107,7 +113,7 @@ def ps(context: click.Context, as_json: bool) -> None:
     if as_json:
         _show_json({"ok": True, "requests": calls})
     else:
-        click.echo(tables.requests(calls))
+        click.echo(tables.requests(calls, _columns()))
 
 
 @_command.command()

@@ -65,6 +65,11 @@ def align(rows: Sequence[Sequence[str]], left: Iterable[int] = ()) -> str:
     return "\n".join(lines)
 
 
+def cut(line: str, columns: int | None) -> str:
+    """As much of it as there is room for."""
+    return line if columns is None or len(line) <= columns else f"{line[: columns - 1]}…"
+
+
 def busy(worker: Mapping[str, Any]) -> float:
     """Seconds that its threads have spent in calls, those that still run included."""
     return float(worker["busy_seconds"] + sum(call["seconds"] for call in worker["calls"]))
@@ -86,6 +91,9 @@ def headline(server: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+_VACANT = 3  # slots that are told of
+
+
 def conditions(server: Mapping[str, Any]) -> list[str]:
     """What is not as always."""
     lines = []
@@ -97,6 +105,14 @@ def conditions(server: Mapping[str, Any]) -> list[str]:
         lines.append(f"the last reload was refused: {printable(server['refusal'].splitlines()[0])}")
     if server["upgrade"] not in ("none", "succeeded"):
         lines.append(f"an upgrade is under way: {server['upgrade']}")
+    vacant = server["vacant"]
+    lines += [
+        f"slot {slot['slot']} has no worker, the next is tried in {duration(slot['due'])}; "
+        f"{printable(slot['last_end'])}"
+        for slot in vacant[:_VACANT]
+    ]
+    if len(vacant) > _VACANT:
+        lines.append(f"and {len(vacant) - _VACANT} slots more have none")
     return lines
 
 
@@ -104,10 +120,15 @@ _WORKERS = (
     "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "4XX", "5XX", "RSS", "BUSY", "QUEUED", "P50",
     "P99", "CONNS", "IDLE", "IN", "OUT", "GIVEN", "TAKEN", "RESTARTS", "LAST END",
 )  # fmt: skip
+# What is left out, the first first, until the others fit into a terminal.
+_LEAST = (
+    "TAKEN", "GIVEN", "IN", "OUT", "IDLE", "QUEUED", "P50", "4XX", "LAST END", "GEN", "CONNS",
+    "AGE", "RESTARTS", "BUSY",
+)  # fmt: skip
 
 
-def status(answer: Mapping[str, Any]) -> str:
-    """The server, its workers, and what runs."""
+def status(answer: Mapping[str, Any], columns: int | None = None) -> str:
+    """The server, its workers, and what runs. ``columns``: of the terminal, if it is for one."""
     server, workers = answer["server"], answer["workers"]
     lines = [headline(server)]
     lines += [
@@ -115,12 +136,32 @@ def status(answer: Mapping[str, Any]) -> str:
         for item in server["listeners"]
     ]
     lines += conditions(server)
-    rows = [_WORKERS, *(_worker(worker) for worker in workers)]
-    lines += ["", align(rows, left=(3, len(_WORKERS) - 1))]
+    rows: list[tuple[str, ...]] = [_WORKERS, *(_worker(worker) for worker in workers)]
+    left_out = _left_out(rows, columns)
+    rows = [
+        tuple(cell for name, cell in zip(_WORKERS, row, strict=True) if name not in left_out)
+        for row in rows
+    ]
+    texts = [at for at, name in enumerate(rows[0]) if name in ("STATE", "LAST END")]
+    lines += ["", align(rows, left=texts)]
+    if left_out:
+        lines.append(f"({len(left_out)} columns more in a wider terminal)")
     calls = running(answer)
     if calls:
-        lines += ["", requests(calls)]
+        lines += ["", requests(calls, columns)]
     return "\n".join(lines)
+
+
+def _left_out(rows: Sequence[Sequence[str]], columns: int | None) -> list[str]:
+    """The names of the columns for which there is no room."""
+    widths = {column[0]: 2 + max(map(len, column)) for column in zip(*rows, strict=True)}
+    left_out: list[str] = []
+    for name in _LEAST:
+        if columns is None or sum(widths.values()) - 2 <= columns:
+            break
+        del widths[name]
+        left_out.append(name)
+    return left_out
 
 
 def _worker(worker: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,8 +204,9 @@ def running(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(calls, key=lambda call: -call["seconds"])
 
 
-def requests(calls: Sequence[Mapping[str, Any]]) -> str:
-    """What ``running`` gives, as a table."""
+def requests(calls: Sequence[Mapping[str, Any]], columns: int | None = None) -> str:
+    """What ``running`` gives, as a table. ``columns``: of the terminal, if it is for one; what is
+    too long for it is cut."""
     if not calls:
         return "no request is running"
     rows = [("TIME", "LEFT", "SLOT", "PID", "CLIENT", "REQUEST")]
@@ -179,7 +221,8 @@ def requests(calls: Sequence[Mapping[str, Any]]) -> str:
         )
         for call in calls
     ]
-    return align(rows, left=(4, 5))
+    table = align(rows, left=(4, 5))
+    return "\n".join(cut(line, columns) for line in table.splitlines())
 
 
 # ---- stack

@@ -10,13 +10,19 @@ from forkserve import __version__
 from forkserve.errors import EXIT_OK
 from forkserve.master.generation import Generation
 from forkserve.master.roster import Phase, Worker
+from forkserve.master.story import Life
 from forkserve.master.supervisor import Supervisor
 from forkserve.ops.scoreboard import Row, Scoreboard
 
+REASONS = (
+    "max_requests", "max_lifetime", "max_rss", "reload", "retired", "died", "killed", "boot failed",
+)  # fmt: skip
+"""Why workers end. All are there from the beginning: whoever looks at the growth of a counter does
+not see the first step of one that begins with it."""
+
 
 class Record:
-    """``restarts``: workers that have ended, by reason: `max_requests` and the like, "reload",
-    "retired", "died", "killed", "boot failed"."""
+    """``restarts``: workers that have ended, by reason."""
 
     def __init__(self, board: Scoreboard, now: float) -> None:
         """The server begins at ``now`` (monotonic seconds)."""
@@ -26,7 +32,7 @@ class Record:
         self._last_end: dict[int, str] = {}  # by slot
         self._ends: Counter[int] = Counter()  # by slot
         self._text = b""
-        self.restarts: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self.reloads = 0
         self.refused = 0
 
@@ -79,6 +85,7 @@ class Record:
             "reloads": self.reloads,
             "reloads_refused": self.refused,
             "restarts": dict(sorted(self.restarts.items())),
+            "vacant": self._vacant(supervisor),
             "listeners": [
                 {"address": listener.url_of(scheme), "waiting": waiting, "backlog": most}
                 for listener in generation.listeners
@@ -103,3 +110,19 @@ class Record:
         if text != self._text or ended is not None:
             self._text = text
             self._board.write(text, ended=[] if ended is None else [ended.index])
+
+    def _vacant(self, supervisor: Supervisor) -> list[dict[str, object]]:
+        """The slots whose worker has ended, and that wait for another."""
+        if supervisor.life is not Life.UP:
+            return []
+        roster = supervisor.roster
+        return [
+            {
+                "slot": slot,
+                "restarts": self._ends[slot],
+                "last_end": self._last_end[slot],
+                "due": roster.not_before(slot),
+            }
+            for slot in roster.vacant(supervisor.wanted, supervisor.generation)
+            if slot in self._last_end
+        ]

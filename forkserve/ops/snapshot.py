@@ -21,7 +21,8 @@ _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 def take_snapshot(board: Scoreboard, now: float) -> dict[str, Any]:
     """What there is to be seen, at ``now`` (monotonic seconds).
 
-    ``server``   what the master says of itself, of its listeners, and of restarts and reloads
+    ``server``   what the master says of itself, of its listeners, and of restarts and reloads;
+                 ``vacant`` are the slots whose worker has ended, and that wait for another
     ``workers``  by slot; beside what the master says of them their numbers, and ``calls``: what
                  runs, with its age in seconds and whose it is
     ``totals``   the sums of the numbers that only grow, with those of workers that are gone
@@ -38,6 +39,10 @@ def take_snapshot(board: Scoreboard, now: float) -> dict[str, Any]:
     server = dict(told["server"])
     if "since" in server:
         server["up_seconds"] = now - server.pop("since")
+    if "vacant" in server:
+        server["vacant"] = [
+            {**slot, "due": max(0.0, slot["due"] - now)} for slot in server["vacant"]
+        ]
     sums = [sum(column) for column in zip(*numbers, strict=True)]
     return {"server": server, "workers": workers, "totals": _counters(sums)}
 
@@ -87,7 +92,7 @@ def _calls(calls: Iterable[Call], now: float) -> list[dict[str, Any]]:
         {
             "request": call.request,
             "client": call.client,
-            "seconds": now - call.start,
+            "seconds": max(0.0, now - call.start),  # it may have begun since the clock was read
             "left": call.deadline - now if math.isfinite(call.deadline) else None,
         }
         for call in sorted(calls, key=lambda call: call.start)

@@ -22,12 +22,18 @@ __all__ = ["controlled"]  # a fixture
 SERVER = {
     "pid", "version", "app", "name", "state", "reload", "generation", "up_seconds", "wanted",
     "least", "most", "serving", "reloads", "reloads_refused", "refusal", "restarts", "upgrade",
-    "listeners",
+    "vacant", "listeners",
 }  # fmt: skip
-WORKER = {
-    "slot", "pid", "generation", "state", "age", "requests", "errors", "octets_in", "octets_out",
-    "connections", "busy_seconds", "queue_seconds", "rss", "given", "taken", "restarts", "last_end",
-    "calls", "latency", "queue",
+TOTALS = {
+    "requests", "statuses", "errors", "aborted", "octets_in", "octets_out", "busy_seconds",
+    "queue_seconds", "latency_seconds", "given", "taken", "latency", "queue",
+}  # fmt: skip
+WORKER = TOTALS | {
+    "slot", "pid", "generation", "state", "age", "threads", "connections", "rss", "restarts",
+    "last_end", "calls",
+}  # fmt: skip
+REASONS = {
+    "max_requests", "max_lifetime", "max_rss", "reload", "retired", "died", "killed", "boot failed",
 }  # fmt: skip
 
 
@@ -60,9 +66,14 @@ def test_status_for_programs(controlled: Callable[..., Controlled]) -> None:
     it.server.get("/fail")
     it.ok("retire", "1")
     answer = counted(it, 2)
-    assert answer["server"].keys() >= SERVER
+    assert answer["server"].keys() == SERVER
+    assert answer["server"]["restarts"].keys() == REASONS
+    assert answer["totals"].keys() == TOTALS
     for worker in answer["workers"]:
-        assert worker.keys() >= WORKER
+        assert worker.keys() == WORKER
+    readme = (Path(__file__).parents[2] / "README.rst").read_text()
+    for word in SERVER | WORKER | REASONS:
+        assert f"``{word}``" in readme
     assert (answer["server"]["wanted"], answer["server"]["serving"]) == (2, 2)
     assert answer["totals"]["requests"] == 2
     assert answer["totals"]["errors"]["5xx"] == 1
@@ -70,6 +81,23 @@ def test_status_for_programs(controlled: Callable[..., Controlled]) -> None:
     by_slot = {it["slot"]: it for it in answer["workers"] if it["state"] == "serving"}
     assert by_slot.keys() == {0, 1}
     assert all(it["rss"] > 1 << 20 for it in by_slot.values())
+
+
+def test_status_tells_of_a_slot_that_nobody_fills(
+    controlled: Callable[..., Controlled], app: Path
+) -> None:
+    words = ("died", "did not boot", "cannot boot", "could not boot")
+    it = controlled("-w", "2", "shop", cwd=app, errors=words)
+    (app / "shop.py").write_text("raise RuntimeError('broken on purpose')")
+    status = json.loads(it.ok("status", "--json"))
+    os.kill(next(worker["pid"] for worker in status["workers"] if worker["slot"] == 1), 9)
+    while not (vacant := json.loads(it.ok("status", "--json"))["server"]["vacant"]):
+        pass
+    assert (vacant[0]["slot"], vacant[0]["last_end"]) == (1, "boot failed: exit status 3")
+    assert 0.0 <= vacant[0]["due"] <= 30.0
+    assert it.server.get() == (200, b"hello")
+    while "slot 1 has no worker, the next is tried in" not in it.ok("status"):
+        pass  # it boots in between
 
 
 def test_status_tells_of_a_refused_reload(controlled: Callable[..., Controlled], app: Path) -> None:

@@ -41,7 +41,7 @@ def answer(*workers: dict[str, Any], **server: Any) -> dict[str, Any]:
             "version": "0.1.0", "pid": 3999, "app": "shop:application", "generation": 2,
             "state": "up", "reload": "none", "upgrade": "none", "refusal": "", "up_seconds": 7300.0,
             "wanted": len(workers), "least": len(workers), "most": len(workers),
-            "serving": len(workers),
+            "serving": len(workers), "vacant": [],
             "listeners": [{"address": "http://127.0.0.1:8000", "waiting": 3, "backlog": 2048}],
             **server,
         },

@@ -1,5 +1,7 @@
 """What people read, from what the master answers."""
 
+from typing import Any
+
 import pytest
 
 from forkserve.ctl import tables
@@ -49,10 +51,33 @@ def test_status() -> None:
         ({"reload": "canary"}, "a reload is under way: canary"),
         ({"refusal": "Its first worker died\nTraceback"}, "the last reload was refused: Its first"),
         ({"upgrade": "booting"}, "an upgrade is under way: booting"),
+        (
+            {"vacant": [{"slot": 1, "restarts": 5, "last_end": "died: SIGSEGV", "due": 12.4}]},
+            "slot 1 has no worker, the next is tried in 12s; died: SIGSEGV",
+        ),
     ],
 )
-def test_what_is_not_as_always_is_said(server: dict[str, str], line: str) -> None:
+def test_what_is_not_as_always_is_said(server: dict[str, Any], line: str) -> None:
     assert tables.status(answer(worker(0), **server)).splitlines()[2].startswith(line)
+
+
+def test_of_many_slots_without_a_worker_some_are_told() -> None:
+    vacant = [{"slot": at, "restarts": 1, "last_end": "died", "due": 0.5} for at in range(9)]
+    lines = tables.status(answer(worker(0), vacant=vacant)).splitlines()
+    assert lines[4].startswith("slot 2 has no worker")
+    assert lines[5:7] == ["and 6 slots more have none", ""]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 300])
+def test_a_table_is_as_wide_as_the_terminal(columns: int) -> None:
+    busy = worker(1, calls=[call(f"GET /{'x' * 200} HTTP/1.1", 2.0)])
+    lines = tables.status(answer(worker(0), busy), columns).splitlines()
+    assert max(map(len, lines[2:])) <= columns
+    heading = next(line for line in lines if "SLOT" in line)
+    assert all(name in heading for name in ("PID", "STATE", "REQUESTS", "5XX", "RSS", "P99"))
+    assert ("LAST END" in heading, "TAKEN" in heading) == (columns >= 120, columns == 300)
+    assert any("in a wider terminal" in line for line in lines) is (columns < 300)
+    assert (lines[-1][-1] == "…") is (columns < 300)
 
 
 def test_a_range_of_workers_is_said() -> None:

@@ -26,7 +26,7 @@ def worker(slot: int = 0, **members: Any) -> dict[str, Any]:
     return COUNTERS | {
         "slot": slot, "pid": 100 + slot, "generation": 1, "state": "serving", "age": 5.0,
         "restarts": 0, "last_end": "", "rss": 1 << 20, "threads": 1,
-        "connections": {"idle": 2, "running": 0}, "calls": [],
+        "connections": {"ready": 0, "idle": 2, "running": 0}, "calls": [],
     } | members  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def snapshot(
             "pid": 99, "version": "0.1.0", "app": "shop:app", "name": "shop:app", "state": "up",
             "reload": "none", "generation": 1, "up_seconds": 60.0, "wanted": len(each), "least": 1,
             "most": 1, "reloads": 0, "reloads_refused": 0, "restarts": {"died": 2},
-            "listeners": [listener()],
+            "vacant": [], "listeners": [listener()],
         } | server,
         "workers": each,
         "totals": COUNTERS | (totals or {}),

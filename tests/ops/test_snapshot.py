@@ -91,6 +91,25 @@ def test_a_snapshot_is_ready_for_json_and_sums_up_those_that_are_gone() -> None:
     assert take_snapshot(board, 100.0)["workers"][0]["requests"] == 0
 
 
+def test_a_call_that_began_a_moment_ago_has_no_negative_age() -> None:
+    board = Scoreboard(1)
+    board.row(0).take(1)
+    board.row(0).cells()[0].begin(30.0, 100.001, "GET / HTTP/1.1")
+    board.write(text_of(0))
+    assert take_snapshot(board, 100.0)["workers"][0]["calls"][0]["seconds"] == 0.0
+
+
+def test_a_slot_without_a_worker_is_due_in_so_many_seconds() -> None:
+    board = Scoreboard(1)
+    slots = [
+        {"slot": slot, "restarts": 1, "last_end": "died: SIGSEGV", "due": due}
+        for slot, due in ((1, 112.5), (2, 99.0))
+    ]
+    board.write(json.dumps({"server": {"vacant": slots}, "workers": []}).encode())
+    seen = take_snapshot(board, 100.0)["server"]["vacant"]
+    assert [(it["slot"], it["due"]) for it in seen] == [(1, 12.5), (2, 0.0)]
+
+
 def test_before_the_master_has_said_anything() -> None:
     seen = take_snapshot(Scoreboard(1), 1.0)
     assert (seen["server"], seen["workers"], seen["totals"]["requests"]) == ({}, [], 0)
