@@ -27,6 +27,7 @@ from forkserve.ctl.client import NoServer, Refused, Server
 from forkserve.ctl.tables import (
     busy,
     conditions,
+    cut,
     duration,
     headline,
     octets,
@@ -43,6 +44,14 @@ _SAID = 8.0  # seconds for which something is to be read
 
 _FIGURES = 36  # columns for them, and for what stands beside them
 _LABELS = 18
+_LABEL = 10
+_LABELLED = ("requests/s", "latency", "busy", "queue", "errors")
+
+# Lines of a terminal.
+_FRAME = 7  # for the figures, with a frame
+_FIXED = 5  # for the headings of both tables, for two blank ones, and the keys
+_COMFORT = 8  # left for the tables: with less there is no frame, and no address
+_FEW = 3  # requests that are shown, whatever the number of workers is
 
 KEYS = "r reload   + one worker more   - one fewer   q quit"
 
@@ -97,22 +106,42 @@ class Picture:
 
     # ---- drawing
 
-    def draw(self, width: int) -> Group:
-        """All of it, for a terminal of so many columns."""
+    def draw(self, width: int, height: int | None = None) -> Group:
+        """All of it, for a terminal of so many columns and lines. None: of any number of lines, so
+        nothing is left out."""
         server = self._now["server"]
-        parts: list[Any] = [Text(headline(server), style="bold")]
-        parts += [
+        head = [Text(headline(server), style="bold")]
+        where = [
             Text(f"{printable(server['app'])} on {item['address']}", style="dim")
             for item in server["listeners"]
         ]
-        parts += [Text(line, style="bold yellow") for line in conditions(server)]
-        parts += [self._figures(width), self._workers(width), Text(""), self._requests(), Text("")]
+        odd = [Text(line, style="bold yellow") for line in conditions(server)]
+        room = None if height is None else height - len(head + where + odd) - _FRAME - _FIXED
+        framed = room is None or room >= _COMFORT
+        if room is not None and not framed:
+            room += 2 + len(where)
+            where = []
+        for line in (*head, *where, *odd):
+            line.no_wrap, line.overflow = True, "ellipsis"
+        figures = self._figures(width)
+        parts: list[Any] = [*head, *where, *odd]
+        parts.append(Panel(figures, border_style="dim", expand=False) if framed else figures)
+        calls = running(self._now)
+        shown, said = _share_out(len(self._now["workers"]), min(len(calls), _CALLS), room)
+        if shown:
+            parts += [
+                self._workers(width, shown),
+                Text(""),
+                _requests(calls, said, width),
+                Text(""),
+            ]
         note, until = self._note
-        said = time.monotonic() < until
-        parts.append(Text(note if said else KEYS, style="bold cyan" if said else "dim"))
+        noted = time.monotonic() < until
+        style = "bold cyan" if noted else "dim"
+        parts.append(Text(note if noted else KEYS, style=style, no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 
-    def _figures(self, width: int) -> Panel:
+    def _figures(self, width: int) -> Table:
         grown = self._grown("latency")
         quantiles = "   ".join(
             f"p{100 * part:g} {duration(percentile(grown, part))}" for part in (0.5, 0.9, 0.99)
@@ -122,70 +151,114 @@ class Picture:
         errors = self._now["totals"]["errors"]
         rate = f"{self._rates[-1]:,.0f}" if self._rates else "-"
         part = f"{100 * self._busy[-1]:.0f}%" if self._busy else "-"
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="cyan", no_wrap=True)
-        table.add_column(min_width=_FIGURES, no_wrap=True)
-        table.add_column(no_wrap=True)
         room = width - _FIGURES - _LABELS
-        table.add_row(
-            "requests/s", Text(rate, style="bold green"), sparkline(self._rates, "green", room)
-        )
-        table.add_row("latency", quantiles, sparkline(self._slow, "magenta", room))
-        table.add_row("busy", part, sparkline(self._busy, "yellow", room, most=1.0))
-        table.add_row("queue", f"{waiting} to be accepted   {ready} for a thread", "")
-        table.add_row("errors", f"4xx {errors['4xx']:,}   5xx {errors['5xx']:,}", "")
-        return Panel(table, border_style="dim", expand=False)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="cyan", no_wrap=True, min_width=_LABEL)
+        table.add_column(min_width=_FIGURES if room > 0 else None, no_wrap=True)
+        rows: list[tuple[Any, ...]] = [
+            (Text(rate, style="bold green"), sparkline(self._rates, "green", room)),
+            (quantiles, sparkline(self._slow, "magenta", room)),
+            (part, sparkline(self._busy, "yellow", room, most=1.0)),
+            (f"{waiting} to be accepted   {ready} for a thread", ""),
+            (f"4xx {errors['4xx']:,}   5xx {errors['5xx']:,}", ""),
+        ]
+        for label, row in zip(_LABELLED, rows, strict=True):
+            table.add_row(label, *row[: 2 if room > 0 else 1])
+        return table
 
-    def _workers(self, width: int) -> Table:
-        before = {worker["pid"]: worker for worker in self._looks[0][1]["workers"]}
-        known = len(self._looks) == 2
+    def _workers(self, width: int, most: int) -> Group:
+        """``most``: so many of them; the others are counted."""
+        columns = _columns(width)
         table = Table(box=None, header_style="cyan", pad_edge=False, padding=(0, 2, 0, 0))
-        for name, least in _COLUMNS:
+        for name, least in columns:
             justify: Any = "left" if name == "state" else "right"
             table.add_column(name, justify=justify, no_wrap=True, min_width=least)
         table.add_column("runs", no_wrap=True)
         # What is left of the line, so that no other column has to give way.
-        room = max(0, width - sum(2 + least for _, least in _COLUMNS))
-        for worker in self._now["workers"]:
-            earlier = before.get(worker["pid"], _UNKNOWN)
-            rate = (worker["requests"] - earlier["requests"]) / self._seconds
-            spent = max(0.0, busy(worker) - busy(earlier)) / max(1, worker["threads"])
+        room = max(0, width - sum(2 + least for _, least in columns))
+        workers = self._now["workers"]
+        shown = workers
+        if len(workers) > most:  # those that matter, where they always stand
+            by_need = sorted(workers, key=self._need, reverse=True)[: most - 1]
+            shown = [worker for worker in workers if worker in by_need]
+        for worker in shown:
+            cells = self._cells(worker)
             call = printable(worker["calls"][0]["request"]) if worker["calls"] else ""
-            table.add_row(
-                str(worker["slot"]),
-                str(worker["pid"]),
-                str(worker["generation"]),
-                Text(worker["state"], style=_STYLES.get(worker["state"], "yellow")),
-                duration(worker["age"]),
-                f"{max(0.0, rate):,.0f}" if known else "-",
-                share(min(spent, self._seconds), self._seconds) if known else "-",
-                duration(percentile(worker["latency"], 0.99)),
-                octets(worker["rss"]),
-                str(sum(worker["connections"].values())),
-                Text(call[:room], style="dim"),
-            )
-        return table
+            table.add_row(*(cells[name] for name, _ in columns), Text(call[:room], style="dim"))
+        if len(shown) < len(workers):
+            return Group(table, Text(f"and {len(workers) - len(shown)} more", style="dim"))
+        return Group(table)
 
-    def _requests(self) -> Table:
-        calls = running(self._now)
-        title = f"slowest of {len(calls)} running requests" if calls else "no request is running"
-        table = Table(
-            box=None, title=title, title_justify="left", title_style="cyan", pad_edge=False,
-            show_header=False, padding=(0, 2, 0, 0),
-        )  # fmt: skip
-        for _ in range(2):
-            table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="ellipsis", no_wrap=True)
-        for call in calls[:_CALLS]:
-            style = "bold red" if call["seconds"] > 5 else "yellow" if call["seconds"] > 1 else ""
-            table.add_row(
-                Text(duration(call["seconds"]), style=style),
-                f"slot {call['slot']}",
-                Text(printable(call["client"])),
-                Text(printable(call["request"])),
-            )
-        return table
+    def _need(self, worker: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        """How much it matters to see this one: those that do not just serve, then the busiest."""
+        return worker["state"] != "serving", bool(worker["calls"]), self._spent(worker)
+
+    def _spent(self, worker: Mapping[str, Any]) -> float:
+        """The share of its threads' time that went into calls, in seconds of a thread."""
+        known = {it["pid"]: it for it in self._looks[0][1]["workers"]}
+        earlier = known.get(worker["pid"], _UNKNOWN)
+        return max(0.0, busy(worker) - busy(earlier)) / max(1, int(worker["threads"]))
+
+    def _cells(self, worker: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in each column."""
+        known = {it["pid"]: it for it in self._looks[0][1]["workers"]}
+        earlier = known.get(worker["pid"], _UNKNOWN)
+        rate = (worker["requests"] - earlier["requests"]) / self._seconds
+        spent = min(self._spent(worker), self._seconds)
+        compared = len(self._looks) == 2
+        return {
+            "slot": str(worker["slot"]),
+            "pid": str(worker["pid"]),
+            "gen": str(worker["generation"]),
+            "state": Text(worker["state"], style=_STYLES.get(worker["state"], "yellow")),
+            "age": duration(worker["age"]),
+            "req/s": f"{max(0.0, rate):,.0f}" if compared else "-",
+            "busy": share(spent, self._seconds) if compared else "-",
+            "p99": duration(percentile(worker["latency"], 0.99)),
+            "rss": octets(worker["rss"]),
+            "conns": str(sum(worker["connections"].values())),
+        }
+
+
+def _share_out(workers: int, calls: int, room: int | None) -> tuple[int, int]:
+    """How many lines are for workers, and how many for calls; 0 for workers: for neither."""
+    if room is None:
+        return workers, calls
+    if room < 2:
+        return 0, 0
+    shown = min(workers, max(2, room - min(calls, _FEW)))
+    return shown, max(0, min(calls, room - shown))
+
+
+def _columns(width: int) -> list[tuple[str, int]]:
+    """Those for which there is room, each with its own."""
+    columns = dict(_COLUMNS)
+    for name in _LEAST:
+        if sum(2 + least for least in columns.values()) <= width:
+            break
+        del columns[name]
+    return list(columns.items())
+
+
+def _requests(calls: Sequence[Mapping[str, Any]], most: int, width: int) -> Table:
+    title = f"slowest of {len(calls)} running requests" if calls else "no request is running"
+    table = Table(
+        box=None, title=title, title_justify="left", title_style="cyan", pad_edge=False,
+        show_header=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for justify in ("right", "right", "left", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    shown = calls[:most]
+    rows = [
+        (duration(it["seconds"]), f"slot {it['slot']}", printable(it["client"])) for it in shown
+    ]
+    # What is left of the line, so that no other column has to give way.
+    taken = sum(2 + max(map(len, column)) for column in zip(*rows, strict=True))
+    for call, (age, slot, client) in zip(shown, rows, strict=True):
+        style = "bold red" if call["seconds"] > 5 else "yellow" if call["seconds"] > 1 else ""
+        request = cut(printable(call["request"]), max(1, width - taken))
+        table.add_row(Text(age, style=style), slot, Text(client), Text(request))
+    return table
 
 
 # Of the workers: each with the room that it needs.
@@ -193,6 +266,7 @@ _COLUMNS = (
     ("slot", 4), ("pid", 7), ("gen", 3), ("state", 8), ("age", 4), ("req/s", 6), ("busy", 4),
     ("p99", 5), ("rss", 4), ("conns", 5),
 )  # fmt: skip
+_LEAST = ("gen", "conns", "age", "p99", "pid", "rss")  # what a narrow terminal does without
 _UNKNOWN: Mapping[str, Any] = {"requests": 0, "busy_seconds": 0.0, "calls": ()}
 _STYLES = {"serving": "green", "booting": "cyan", "aborting": "bold red"}
 
@@ -231,7 +305,7 @@ def watch(server: Server, interval: float, once: bool) -> None:
         return
     try:
         with _keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
-            live.update(picture.draw(live.console.width), refresh=True)
+            live.update(picture.draw(*live.console.size), refresh=True)
             _go_on(server, picture, live, interval, keyboard)
     except KeyboardInterrupt:
         return
@@ -256,7 +330,7 @@ def _go_on(
                 picture.look(server.ask("status"), now)
             except (NoServer, Refused) as error:
                 picture.say(str(error))  # it may come again
-        live.update(picture.draw(live.console.width), refresh=True)
+        live.update(picture.draw(*live.console.size), refresh=True)
 
 
 def _press(server: Server, picture: Picture, key: str) -> None:

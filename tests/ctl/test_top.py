@@ -1,6 +1,7 @@
 """What `forkservectl top` draws, from looks that are made up."""
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -11,9 +12,9 @@ from forkserve.ctl.top import KEYS, Picture, _keys, sparkline
 from tests.ctl.sample import answer, call, histogram, worker
 
 
-def drawn(picture: Picture, width: int = 120) -> str:
+def drawn(picture: Picture, width: int = 120, height: int | None = None) -> str:
     console = Console(record=True, width=width, force_terminal=False, file=io.StringIO())
-    console.print(picture.draw(width))
+    console.print(picture.draw(width, height))
     return console.export_text()
 
 
@@ -74,6 +75,41 @@ def test_a_narrow_terminal() -> None:
     assert max(map(len, lines)) <= 80
     assert "slot      pid  gen  state      age   req/s  busy    p99   rss  conns  runs" in text
     assert "…" not in next(line for line in lines if "serving" in line)
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 50), (80, 24), (60, 16), (40, 12), (30, 9)])
+@pytest.mark.parametrize("workers", [1, 4, 40])
+def test_a_small_terminal_has_all_that_matters(width: int, height: int, workers: int) -> None:
+    """The keys are on its last line, at the latest, and the rest is above them."""
+    calls = [call(f"GET /{number} HTTP/1.1", float(number)) for number in range(12)]
+    each = [worker(slot) for slot in range(workers - 1)]
+    last = worker(workers - 1, calls=calls)
+    said = {"refusal": "Its first worker could not boot, for a reason that is a long one"}
+    text = drawn(looked(answer(*each, last, **said)), width, height)
+    lines = text.splitlines()
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert lines[-1].startswith("r reload")
+    assert "the last reload was refused" in text and "requests/s" in text
+    if height >= 16:
+        assert f"\n{workers - 1:>4} " in text  # it is the one that is busy
+        assert ("\nand " in text) is (workers == 40 or (workers, height) == (4, 16))
+
+
+def test_many_requests_leave_room_for_workers_and_they_for_requests() -> None:
+    calls = [call(f"GET /{number} HTTP/1.1", float(number)) for number in range(12)]
+    picture = looked(answer(*(worker(slot, calls=calls) for slot in range(16))))
+    text = drawn(picture, 80, 24)
+    assert "and 10 more" in text
+    assert (text.count("GET /0 "), text.count("GET /11 ")) == (6, 3)
+    assert "GET /4 HTTP" in drawn(looked(answer(worker(0, calls=calls))), 80, 26)
+
+
+def test_in_a_narrow_terminal_it_is_requests_that_are_cut() -> None:
+    calls = [call(f"GET /{'x' * 99} HTTP/1.1", 12.0), call("GET / HTTP/1.1", 9.0)]
+    text = drawn(looked(answer(worker(0, calls=calls))), width=50)
+    assert re.search(r"^ 12s  slot 0  192\.0\.2\.7  GET /x{19}…$", text, re.MULTILINE)
+    assert "9.0s  slot 0  192.0.2.7  GET / HTTP/1.1" in text
 
 
 def test_without_a_standard_input_there_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
