@@ -57,6 +57,7 @@ class History:
             "p50": _round(percentile(latency, 0.5)),
             "p99": _round(percentile(latency, 0.99)),
             "waiting": sum(item["waiting"] for item in after["server"]["listeners"]),
+            "ready": sum(worker["connections"]["ready"] for worker in workers),
             "rss": sum(worker["rss"] for worker in workers),
             "busy": _busy(before["workers"], workers, seconds),
             "mark": _mark(before["server"], after["server"]),

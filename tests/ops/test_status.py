@@ -66,7 +66,7 @@ def test_a_point_is_what_became_of_the_counters() -> None:
     assert history.since(0, 13.0) == [
         {
             "number": 1, "at": 12.0, "age": 1.0, "rate": 10.0, "failed": 2.0, "p50": 0.0075,
-            "p99": 0.00995, "waiting": 7, "rss": 2 << 20, "busy": {"0": 0.75, "1": 0.5},
+            "p99": 0.00995, "waiting": 7, "ready": 0, "rss": 2 << 20, "busy": {"0": 0.75, "1": 0.5},
             "mark": "reload 2",
         }
     ]  # fmt: skip
