@@ -282,7 +282,7 @@ def _read_application(raw: object) -> str:
 
 
 MOST_WORKERS = 512
-MOST_THREADS = 64
+MOST_THREADS = 128  # 100 is what people write who hold connections open by threads
 WORKERS = Kind("auto|N|MIN:MAX", _read_workers)
 APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)

@@ -62,10 +62,16 @@ LINES = [
     "app:app -w 4 -k gthread --threads 8 -b 0.0.0.0:$PORT --timeout 0 --preload --worker-tmp-dir /dev/shm "
     "--access-logfile - --log-file - --max-requests 1000 --max-requests-jitter 50 --forwarded-allow-ips '*' "
     "--capture-output --enable-stdio-inheritance --reuse-port",
+    "-w=2 -b=0.0.0.0:$PORT --threads=100 -t=90 -k=sync my-app:app",
+    "shop.wsgi:application --config gunicorn.conf --log-file - --bind 0:8000",
+    "\"shop:make(mode='rest', debug=False)\" -e PREFIX=/shop --max-requests-jitter 50 --limit-request-fields 32768",
+    "-b 0.0.0.0:8000 --access-logfile '' --keep-alive 100000 --timeout 2592000 app:app",
     "main:app -e MODE=production -R --limit-request-line 0 --limit-request-field_size 0 --no-sendfile "
     "--max-requests 0 --max-requests-jitter 10 --log-level warn --proxy-protocol",
 ]  # fmt: skip
-MODULES = re.compile(r"(?<![\w/])([a-z]+(?:\.wsgi|:[a-z_]+)(?::application)?(?:\(\))?)(?![\w/=.])")
+MODULES = re.compile(
+    r"(?<![\w/-])([a-z][a-z-]*(?:\.wsgi|:[a-z_]+)(?::application)?(?:\([^()]*\))?)(?![\w/=.])"
+)
 
 
 def words(line: str) -> list[str]:
@@ -82,17 +88,20 @@ def site(place: Path, line: str) -> None:
     found = MODULES.search(line)
     assert found is not None, line
     module, _, name = found[1].partition(":")
-    name = name.removesuffix("()") or "application"
+    name = name.partition("(")[0] or "application"
     chdir = re.search(r"--chdir (\w+)", line)
     file = (place / chdir[1] if chdir else place) / (module.replace(".", "/") + ".py")
     file.parent.mkdir(parents=True, exist_ok=True)
     wanted = (
-        f"def {name}():\n    return application\n"
-        if "()" in found[1]
+        f"def {name}(**given):\n    return application\n"
+        if "(" in found[1]
         else f"{name} = application\n"
     )
     file.write_text(f"{PLAIN}\n{wanted}")
     (place / "run").mkdir(exist_ok=True)
+    (place / "gunicorn.conf").write_text(
+        "import os\n\nworkers = os.cpu_count() and 2\nkeepalive = 5\n"
+    )
 
 
 @pytest.mark.parametrize("line", LINES)
