@@ -11,6 +11,7 @@ import logging
 import logging.config
 import os
 import queue
+import re
 import sys
 import threading
 import tomllib
@@ -36,6 +37,7 @@ def read_log_config(path: str) -> dict[str, Any]:
 
     Raises ForkserveError.
     """
+    text = None
     try:
         text = read_regular(path).decode()
         as_json = path.endswith(".json") or text.lstrip().startswith("{")
@@ -43,7 +45,15 @@ def read_log_config(path: str) -> dict[str, Any]:
     except OSError as error:
         raise _broken(path, f"cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also of a text that is not UTF-8
-        raise _broken(path, f"is neither TOML nor JSON: {error}") from None
+        ini = text is not None and re.search(
+            r"^\[(loggers|handlers|formatters)\]$", text, re.MULTILINE
+        )
+        why = (
+            "is of the INI form of fileConfig: write it as TOML or JSON, for dictConfig"
+            if ini
+            else ""
+        )
+        raise _broken(path, why or f"is neither TOML nor JSON: {error}") from None
     if not isinstance(config, dict) or config.get("version") != 1:
         raise _broken(path, "has no `version = 1`, which dictConfig asks for")
     for section in _SECTIONS:

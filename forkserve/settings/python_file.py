@@ -58,12 +58,14 @@ def read_python(path: str) -> Translated:
     before = set(sys.modules)
     try:
         module = _run(path)
-    except OSError as error:
-        result.problems.append(f"{path}: the configuration file cannot be read: {error.strerror}")
+    except _Unreadable as unreadable:
+        result.problems.append(cannot_be_read(path, unreadable.error))
         return result
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
         trace = traceback_of(error, _OWN)
-        result.problems.append(f"{path}: it was run, and raised {in_a_line(error)}\n{trace}")
+        result.problems.append(
+            f"{path}: it was run, and raised {in_a_line(error)}{_cure(error)}\n{trace}"
+        )
         return result
     label = os.path.basename(path.partition(":")[2] if ":" in path else path)
     given = {
@@ -79,6 +81,40 @@ def read_python(path: str) -> Translated:
             "start, and a HUP does not read it again. Import it inside of the hooks that need it"
         )
     return result
+
+
+class _Unreadable(Exception):
+    """The file itself, and not what it opens."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
+def cannot_be_read(path: str, error: OSError) -> str:
+    """What is said of a configuration file."""
+    return (
+        f"{path}: the configuration file (--config) cannot be read: {error.strerror}. It must be "
+        f"there, seen from {_directory()}, and user {os.geteuid()} be able to read it"
+    )
+
+
+def _directory() -> str:
+    """Where a relative path begins, if that can be told."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "a directory that is gone"
+
+
+def _cure(error: BaseException) -> str:
+    """The rest of a sentence, if it is known what to do."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if (missing or "").partition(".")[0] != "gunicorn":
+        return ""
+    return (
+        ". Gunicorn is not installed here, and none of its modules is needed: leave that out "
+        "(--no-server-header is for SERVER_SOFTWARE), or install it beside this"
+    )
 
 
 def _is_near(name: str) -> bool:
@@ -100,7 +136,7 @@ def _named(name: str, value: Any, label: str) -> Any:
 
 def _run(path: str) -> ModuleType:
     """Run it anew, and return its module. What it imports is looked for in the working directory,
-    too. Raises OSError, and whatever it raises."""
+    too. Raises _Unreadable, and whatever it raises."""
     directory = os.getcwd()
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -110,7 +146,10 @@ def _run(path: str) -> ModuleType:
         sys.modules.pop(name, None)
         return importlib.import_module(name)
     path = os.path.abspath(path.removeprefix("file:"))
-    text = read_regular(path)
+    try:
+        text = read_regular(path)
+    except OSError as error:
+        raise _Unreadable(error) from None
     # As its source each time: the compiled form is looked up by a time that two versions can share.
     code = compile(text, path, "exec", dont_inherit=True)
     module = ModuleType(_MODULE)

@@ -4,7 +4,6 @@ Each later source wins over the ones before it, and each value remembers where i
 that is wrong is collected and raised at once: who repairs a configuration wants the whole list.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from forkserve.settings.declared import Settings, declarations
 from forkserve.settings.files import read_regular
 from forkserve.settings.gunicorn import ENTRIES, Verdict
 from forkserve.settings.kinds import Kind
-from forkserve.settings.python_file import is_python, read_python
+from forkserve.settings.python_file import cannot_be_read, is_python, read_python
 
 PREFIX = "FORKSERVE_"
 
@@ -189,10 +188,7 @@ def _from_file(
     try:
         table = tomllib.loads(read_regular(path).decode())
     except OSError as error:
-        problems.append(
-            f"{path}: the configuration file (--config) cannot be read: {error.strerror}. It must "
-            f"be there, seen from {_directory()}, and user {os.geteuid()} be able to read it"
-        )
+        problems.append(cannot_be_read(path, error))
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         nor = "" if path.endswith(".toml") else f"; nor is it Python (file:{path} says why)"
@@ -208,14 +204,6 @@ def _from_file(
         else:
             problems.append(f"{path}: there is no setting {key!r}{suggestion(key)}")
     return values
-
-
-def _directory() -> str:
-    """Where a relative path begins, if that can be told."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return "a directory that is gone"
 
 
 def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[Any, str]]:

@@ -152,6 +152,12 @@ def _is_above(raw: Any, most: int) -> bool:
     return re.fullmatch("[0-9]{1,9}", str(raw)) is not None and int(raw) > most
 
 
+def _statsd_host(raw: Any) -> Any:
+    """An address may lack its port."""
+    lacks = raw != "none" and re.fullmatch(r"[\w-]+(\.[\w-]+)*", str(raw))
+    return f"{raw}:8125" if lacks else raw
+
+
 def _wait(raw: Any) -> Any:
     """No time is a moment, and more than the most is the most."""
     return "100ms" if str(raw) == "0" else _DAY if _is_above(raw, _DAY) else raw
@@ -249,6 +255,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "log_level": lambda raw: _LEVELS.get(str(raw).lower(), raw),
     "max_requests": _instead_of_zero("none"),
     "proxy_protocol": _proxy_protocol,
+    "statsd_host": _statsd_host,
     "timeout": _timeout,
     "tls_min_version": _version,
 }

@@ -67,6 +67,7 @@ def test_both_kinds_of_file(tmp_path: Path, suffix: str) -> None:
         ("version = 1\n[root]\nhandlers = 5\n", "gives root `handlers` that are no list of names"),
         ("version = 1\n[loggers.a]\nhandlers = [[1]]\n", "gives a `handlers` that are no list"),
         ('{"version": ' + "[" * 2000, "is neither TOML nor JSON"),
+        ("[loggers]\nkeys=root\n", "is of the INI form of fileConfig: write it as TOML or JSON"),
         (None, "cannot be read: No such file"),
     ],
 )

@@ -120,6 +120,8 @@ def test_options_that_are_ours_have_the_same_letters() -> None:
         ("preload_app", True, "preload", True), ("pidfile", "x", "pid", "x"),
         ("control_socket", "/run/a.ctl", "control_socket", "/run/a.ctl"), ("control_socket_disable", True, "control_socket", "none"),
         ("graceful_timeout", 10**6, "graceful_timeout", 86400), ("keepalive", "99999", "keep_alive", 86400),
+        ("statsd_host", "statsd.local", "statsd_host", "statsd.local:8125"),
+        ("statsd_host", "10.0.0.1:9125", "statsd_host", "10.0.0.1:9125"), ("statsd_host", "none", "statsd_host", "none"),
         ("backlog", 100000, "backlog", 65535), ("backlog", 100, "backlog", 100),
         ("limit_request_fields", 32768, "limit_request_fields", 32768),
         ("limit_request_fields", 0, "limit_request_fields", 32768),
@@ -334,10 +336,18 @@ def test_all_that_is_wrong_with_the_file_is_told_at_once(tmp_path: Path) -> None
     [
         ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("open('/nowhere')", "it was run, and raised FileNotFoundError"),
+        (
+            "from gunicorn import glogging",
+            "Gunicorn is not installed here, and none of its modules",
+        ),
         ("def :", "SyntaxError"),
     ],
 )
-def test_a_file_that_fails_is_told_with_its_line(tmp_path: Path, text: str, part: str) -> None:
+def test_a_file_that_fails_is_told_with_its_line(
+    tmp_path: Path, text: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gunicorn", None)  # as if it were not installed
     (problem,) = refusal(tmp_path / "g.py", f"x = 1\n{text}\n")
     assert part in problem.splitlines()[0]
     assert "g.py" in problem
@@ -346,7 +356,8 @@ def test_a_file_that_fails_is_told_with_its_line(tmp_path: Path, text: str, part
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(
-        SettingsError, match=r"/nowhere/g\.py: the configuration file cannot be read"
+        SettingsError,
+        match=r"/nowhere/g\.py: the configuration file \(--config\) cannot be read: No such file",
     ):
         load_settings("/nowhere/g.py", {}, {"app": ("a", "x")}, {})
 
