@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from forkserve.errors import ForkserveError, in_a_line, traceback_of
+from forkserve.proc.strays import strays_end_here
 from forkserve.settings import Settings
 from forkserve.settings.hooks import Hook
 
@@ -20,12 +21,16 @@ _OWN = ("forkserve.hooks.", "importlib")
 
 
 def call(hook: Hook | None, log: logging.Logger, name: str, *arguments: object) -> bool:
-    """Call it, if there is one. False if it raised, which the log says. Never raises."""
+    """Call it, if there is one. False if it raised, which the log says. Never raises.
+
+    A child that it forks does not come back from here.
+    """
     if hook is None:
         return True
     try:
-        _function(hook, name)(*arguments)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
+        with strays_end_here():
+            _function(hook, name)(*arguments)
+    except BaseException as error:  # noqa: BLE001 - asyncio.CancelledError, too, is none of Exception
         what, trace = in_a_line(error), traceback_of(error, _OWN)
         log.error("the hook %s (%s) raised %s. The server goes on\n%s", name, hook, what, trace)
         return False
@@ -94,7 +99,8 @@ def looked_up(settings: Settings, names: Iterable[str], *, anew: bool = False) -
             modules.add(module)
             sys.modules.pop(module, None)
         try:
-            function = look_up(hook)
+            with strays_end_here():
+                function = look_up(hook)
         except ForkserveError as error:
             raise ForkserveError(f"the hook {name}: {error}") from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises

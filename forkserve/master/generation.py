@@ -28,6 +28,7 @@ from forkserve.ops.scoreboard import Call
 from forkserve.ops.statsd import StatsD, open_statsd
 from forkserve.ops.syslog import Syslog
 from forkserve.proc.memory import usable_memory
+from forkserve.proc.strays import strays_end_here
 from forkserve.settings import Settings
 from forkserve.settings.development import public
 
@@ -137,10 +138,11 @@ def _context_of_hook(settings: Settings, make: "Callable[[], ssl.SSLContext]") -
     assert hook is not None
     function = hook.function or look_up(hook)
     try:
-        context = function(Configuration(settings), make)
+        with strays_end_here():
+            context = function(Configuration(settings), make)
     except ForkserveError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises
         what, trace = in_a_line(error), traceback_of(error, ("forkserve.",))
         raise ForkserveError(f"the hook ssl_context ({hook}) raised {what}\n{trace}") from None
     if not isinstance(context, ssl.SSLContext):

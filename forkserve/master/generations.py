@@ -83,7 +83,7 @@ class Generations:
             generation = open_generation(number, settings, self._inherited, self.current)
         except ForkserveError as error:
             return story.SettingsRefused(error.report(explain))
-        except Exception as error:  # noqa: BLE001 - the boundary of a reload
+        except BaseException as error:  # noqa: BLE001 - the boundary of a reload
             return story.SettingsRefused(f"{in_a_line(error)}\n{traceback_of(error, ())}")
         self._all[number] = generation
         return story.SettingsLoaded(plan_of(generation.settings))

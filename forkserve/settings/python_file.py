@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from forkserve.errors import in_a_line, traceback_of
+from forkserve.proc.strays import strays_end_here
 from forkserve.settings.declared import declarations
 from forkserve.settings.files import read_regular
 from forkserve.settings.gunicorn import ENTRIES
@@ -57,7 +58,8 @@ def read_python(path: str) -> Translated:
     result = Translated()
     before = set(sys.modules)
     try:
-        module = _run(path)
+        with strays_end_here():
+            module = _run(path)
     except _Unreadable as unreadable:
         result.problems.append(cannot_be_read(path, unreadable.error))
         return result

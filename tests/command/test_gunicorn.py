@@ -434,6 +434,58 @@ def test_a_stop_does_not_wait_for_the_file(tmp_path: Path, start: Start) -> None
     assert server.stop() == 0
 
 
+_FORKING = """
+import os, sys
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        {end}
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "return", "raise KeyError('of a child')"])
+def test_a_child_that_a_hook_forks_is_no_second_server(
+    tmp_path: Path, start: Start, end: str
+) -> None:
+    hooks = "".join(
+        f"def {name}(*arguments): fork()\n"
+        for name in ("on_starting", "on_reload", "pre_fork", "post_fork", "pre_request")
+    )
+    file = configured(tmp_path, _FORKING.format(end=end) + hooks)
+    server = start("-c", str(file), "plain", bind=None)
+    server.reload(2)
+    assert server.get() == (200, b"hello")
+    assert server.stop() == 0
+    assert set(re.findall(r"\[master pid (\d+)\]", server.log)) == {str(server.pid)}
+
+
+def test_a_child_that_the_file_forks_is_no_second_server(tmp_path: Path, start: Start) -> None:
+    file = configured(tmp_path, "")
+    server = start("-c", str(file), "plain", bind=None)
+    configured(tmp_path, _FORKING.format(end="sys.exit(0)") + "fork()")
+    server.reload(2)
+    assert server.stop() == 0
+    assert set(re.findall(r"\[master pid (\d+)\]", server.log)) == {str(server.pid)}
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt"])
+def test_a_hook_of_tls_that_ends_the_process_is_a_refused_reload(
+    tmp_path: Path, start: Start, certificates: Certificates, error: str
+) -> None:
+    tls = f"certfile = {certificates.pem('server')!r}\nkeyfile = {certificates.key('server')!r}\n"
+    file = configured(tmp_path, tls)
+    server = start("-c", str(file), "plain", up=False, bind=None, errors=("HUP",))
+    server.wait_for("is ready")
+    configured(tmp_path, f"{tls}def ssl_context(config, make): raise {error}")
+    server.signal("HUP")
+    server.wait_for(f"HUP: .*{error.partition('(')[0]}")
+    configured(tmp_path, tls)
+    server.signal("HUP")
+    server.wait_for("reloaded, generation")
+    assert server.stop() == 0
+
+
 def test_what_hooks_raise_is_logged_and_nothing_ends(tmp_path: Path, start: Start) -> None:
     names = (
         "when_ready(server)", "on_reload(server)", "pre_fork(server, worker)", "post_fork(server, worker)",

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def test_without_a_hook_nothing_happens() -> None:
     assert log.said == []
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3), RecursionError()])
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), SystemExit(3), RecursionError(), CancelledError(), KeyboardInterrupt()]
+)
 def test_what_a_hook_raises_is_in_the_log_with_its_place(error: BaseException) -> None:
     def post_fork(server: object, worker: object) -> None:
         raise error
@@ -58,9 +61,8 @@ def test_what_a_hook_raises_is_in_the_log_with_its_place(error: BaseException) -
     log = Log()
     assert not call(Hook("conf.py:post_fork", post_fork), log, "post_fork", 1, 2)
     (line,) = log.said
-    assert line.startswith(
-        f"ERROR the hook post_fork (conf.py:post_fork) raised {type(error).__name__}"
-    )
+    assert line.startswith("ERROR the hook post_fork (conf.py:post_fork) raised ")
+    assert type(error).__name__ in line.splitlines()[0]
     assert "in post_fork" in line and "calling.py" not in line
 
 
