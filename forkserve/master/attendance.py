@@ -9,6 +9,7 @@ from forkserve.master.attendant import Action, Attendant, Dismiss, End, Start
 from forkserve.master.generation import Generation
 from forkserve.master.story import Life, Log
 from forkserve.net.listeners import Listener
+from forkserve.net.peers import NOBODY
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import describe_status
 from forkserve.settings import Settings
@@ -182,6 +183,9 @@ def concern_of(generation: Generation) -> Concern | None:
         status=settings.status,
         worker_connections=_CONNECTIONS,
         max_body=_LARGEST_BODY,
+        # A page in a browser on this machine may send any field, and none may change the host that
+        # it has asked for (see ops/status.py).
+        forwarded_allow_ips=(NOBODY,),
         user=settings.user,
         group=settings.group,
         umask=settings.umask,

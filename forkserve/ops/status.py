@@ -3,7 +3,9 @@
 Pure WSGI over a function that takes a snapshot of the scoreboard; it knows no worker and no master.
 The page takes nothing from elsewhere, and may not: its Content-Security-Policy names the hashes of
 its own script and style, and nothing else. Request targets, which are hostile text, reach it only
-as JSON.
+as JSON. On a loopback address the page answers to no name but the machine's own there: a page of
+another site, in a browser on this machine, could have its name point here (DNS rebinding), and read
+what runs.
 """
 
 import base64
@@ -14,6 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +28,13 @@ STEP = 1.0
 """Seconds between two points of the charts."""
 
 _TEXT = "text/plain; charset=utf-8"
+
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::[0-9]*)?")  # RFC 3986 section 3.2.2, loosely
+
+_STRANGER = (
+    b"this address is a loopback one, and answers to localhost and to addresses only: another name "
+    b"may be that of a site that wants to read what runs here\n"
+)
 
 Environ = Mapping[str, Any]
 
@@ -52,8 +62,8 @@ class StatusSite:
         self._lock = threading.Lock()
         self._page = _page()
         self._routes: dict[str, Callable[[Environ], Answer]] = {
-            "/": lambda environ: self._page,
-            "/status.json": self._status,
+            "/": lambda environ: _for_who_is_here(environ) or self._page,
+            "/status.json": lambda environ: _for_who_is_here(environ) or self._status(environ),
             "/healthz": lambda environ: Answer(200, _TEXT, b"alive\n"),
             "/readyz": lambda environ: readiness(self._take()),
             "/metrics": lambda environ: measurements(self._take(), environ),
@@ -96,6 +106,28 @@ class StatusSite:
             separators=(",", ":"),
         )
         return Answer(200, "application/json", text.encode("ascii"))
+
+
+def _for_who_is_here(environ: Environ) -> Answer | None:
+    """None, or a refusal if a browser could be asking for the page of another site."""
+    host = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
+    name = (host[1] or host[2] or "").lower().removesuffix(".") if host else "?"
+    if not _is_loopback(environ["SERVER_NAME"]) or name in ("", "localhost") or _is_address(name):
+        return None
+    return Answer(421, _TEXT, _STRANGER)
+
+
+def _is_address(name: str) -> bool:
+    """Whom that leads to cannot be changed."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    return _is_address(name) and ip_address(name).is_loopback
 
 
 def readiness(snapshot: Mapping[str, Any]) -> Answer:

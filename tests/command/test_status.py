@@ -49,6 +49,22 @@ class Status:
                 return body
 
 
+def test_a_site_whose_name_points_to_this_machine_cannot_read_it(start: Start) -> None:
+    """Whatever fields its page sends along: to its browser it is the page's own server."""
+    server = start("plain", "--status", "127.0.0.1:0")
+    status = Status(server)
+    for fields in ({}, {"X-Forwarded-Host": "localhost"}, {"Forwarded": "host=localhost"}):
+        request = urllib.request.Request(
+            f"{status.url}/status.json", headers={"Host": "evil.example", **fields}
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        with caught.value as answer:
+            assert answer.code == 421
+            assert b"answers to localhost and to addresses only" in answer.read()
+    assert status.ask("/status.json")[0] == 200
+
+
 def attendant(server: Server) -> int:
     """The pid of the status process."""
     for pid in children(server.pid):

@@ -181,8 +181,13 @@ def test_metrics_come_whatever_version_a_client_asks_for(version: str, kind: str
 class Asked:
     """One call of a WSGI application, whole."""
 
-    def __init__(self, app: Any, path: str, *, query: str = "", method: str = "GET") -> None:
-        environ = {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method}
+    def __init__(
+        self, app: Any, path: str, *, query: str = "", method: str = "GET", **environ: str
+    ) -> None:
+        environ = {
+            "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method,
+            "SERVER_NAME": "127.0.0.1", **environ,
+        }  # fmt: skip
         self.body = b"".join(app(environ, self._start))
 
     def _start(self, status: str, fields: list[tuple[str, str]]) -> None:
@@ -254,6 +259,43 @@ def test_the_page_may_run_its_own_script_and_nothing_else() -> None:
     assert set(re.findall(r"https?://[^\s'\"]+", page)) == names
     for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert sink not in page
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LocalHost:9000",
+        "localhost.",
+        "127.0.0.1:9000",
+        "[::1]:9000",
+        "192.0.2.1",
+        "",
+        "127.0.0.1:",
+    ],
+)
+def test_on_loopback_the_page_answers_to_what_nobody_can_point_here(host: str) -> None:
+    for path in ("/", "/status.json"):
+        assert Asked(site(), path, HTTP_HOST=host).status == 200
+        assert Asked(site(), path, HTTP_HOST=host, SERVER_NAME="::1").status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example:9000", "a:b:c", "[evil]:1",
+     "localhost@evil.example", "127.0.0.1:9000.evil.example"],
+)  # fmt: skip
+def test_on_loopback_a_site_whose_name_points_here_reads_nothing(host: str) -> None:
+    for path in ("/", "/status.json"):
+        asked = Asked(site(), path, HTTP_HOST=host)
+        assert asked.status == 421 and b"shop" not in asked.body
+    assert Asked(site(), "/readyz", HTTP_HOST=host).status == 200  # as load balancers ask
+    assert Asked(site(), "/metrics", HTTP_HOST=host).status == 200
+
+
+@pytest.mark.parametrize("name", ["10.0.0.1", "0.0.0.0", "localhost"])  # the last: a unix socket
+def test_elsewhere_the_page_has_any_name(name: str) -> None:
+    assert Asked(site(), "/", HTTP_HOST="ops.example", SERVER_NAME=name).status == 200
 
 
 def test_an_own_path_is_found_whatever_letters_it_has() -> None:
