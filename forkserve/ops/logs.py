@@ -6,7 +6,7 @@ Writing to a log cannot fail: what the disk, or the reader of a pipe, does not t
 the count is written when it takes lines again.
 """
 
-import contextlib
+import errno
 import fcntl
 import io
 import logging
@@ -115,8 +115,9 @@ class LogFile:
         """Open the standard stream once more, so that a reader who does not read cannot block us.
 
         O_NONBLOCK belongs to the open file, which other programs may share, and not to the
-        descriptor: so a pipe or a terminal is opened again, through /proc. What cannot be opened
-        again is used as it is; journald's socket has a flag of its own for it.
+        descriptor: so a pipe or a terminal is opened again, through /proc. A pipe that cannot be,
+        because another user has made it, is asked each time; journald's socket has a flag of its
+        own for it.
         """
         mode = os.fstat(self._fd).st_mode
         if stat.S_ISSOCK(mode):
@@ -126,8 +127,11 @@ class LogFile:
         elif stat.S_ISFIFO(mode) or os.isatty(self._fd):
             self.longest = select.PIPE_BUF
             flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            with contextlib.suppress(OSError):
+            try:
                 self._fd = os.open(f"/proc/self/fd/{self._fd}", flags)
+            except OSError:
+                if stat.S_ISFIFO(mode):
+                    self._write = _write_to_pipe
             if os.isatty(self._fd):
                 self._write = _write_to_terminal
 
@@ -160,6 +164,22 @@ class LogFile:
         elif self._fd > 2:
             os.close(self._fd)
         self._fd = -1
+
+
+def _write_to_pipe(fd: int, octets: bytes) -> int:
+    """Without waiting, into one that would. Raises OSError: BlockingIOError if there is no room."""
+    try:
+        return os.pwritev(fd, [octets], -1, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE):
+            raise
+    # An older kernel. Where there is room for a page, so much is taken at once, unless another
+    # process has taken it in between.
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return os.write(fd, octets[: select.PIPE_BUF])
 
 
 def _write_to_terminal(fd: int, octets: bytes) -> int:

@@ -12,16 +12,24 @@ from pathlib import Path
 import pytest
 
 from tests.command.harness import APPS, COMMAND, Client, Server, clean_environ, run
+from tests.conftest import need
 
 Start = Callable[..., Server]
 
 
-def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
-    """Both logs go to one pipe, as in a container."""
+@pytest.mark.parametrize("whose", ["ours", "another user's"])
+def test_a_pipe_that_nobody_reads_blocks_nobody(whose: str) -> None:
+    """Both logs go to one pipe, as in a container; also one that cannot be opened anew, as when
+    root has made it for a server that is not root's."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    prefix = []
+    if whose != "ours":
+        os.fchmod(writing, 0)
+        if os.geteuid() == 0:  # to whom no mode matters, but for this
+            prefix = [need("setpriv"), "--bounding-set=-dac_override,-dac_read_search"]
     process = subprocess.Popen(
-        [COMMAND, "-b", "127.0.0.1:0", "--access-logfile", "-", "--log-level", "debug", "plain"],
+        [*prefix, COMMAND, "-b", "127.0.0.1:0", "--access-logfile", "-", "--log-level", "debug", "plain"],
         stdout=writing, stderr=writing, cwd=APPS, env=clean_environ(),
     )  # fmt: skip
     os.close(writing)
