@@ -84,7 +84,8 @@ def _understand(target: str) -> None:
 def _look(directory: str, target: str | None) -> tuple[Place, Found]:
     found = look(directory, target)
     first = _programs(directory)
-    for path in (directory, first, *(found.static or ())):
+    root = os.path.join(directory, found.root)  # which the Dockerfile names
+    for path in (directory, root, first, *(found.static or ())):
         if _PLAIN.fullmatch(path) is None:
             raise ForkserveError(
                 f"the path {path!r} has characters that systemd and nginx would read otherwise: "

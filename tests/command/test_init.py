@@ -271,6 +271,19 @@ def test_a_path_that_systemd_would_read_otherwise(flask: Path) -> None:
     assert not (odd / "forkserve.toml").exists()
 
 
+def test_a_directory_whose_name_would_be_lines_of_a_file(django: Path) -> None:
+    """Of a project that somebody else has made, whose static files are elsewhere."""
+    settings = django / "mysite" / "settings.py"
+    settings.write_text(f'{settings.read_text()}\nSTATIC_URL = "https://static.example/"\n')
+    inner = django / "site\nRUN touch pwned\n#"
+    inner.mkdir()
+    (django / "manage.py").rename(inner / "manage.py")
+    (django / "mysite").rename(inner / "mysite")
+    text = init("--dir", str(django), cwd=django.parent, status=1)
+    assert "has characters that systemd and nginx would read otherwise" in text
+    assert not (django / "Dockerfile").exists()
+
+
 def test_nothing_of_the_application_is_executed(flask: Path) -> None:
     trap = f"open({str(flask / 'executed')!r}, 'w')\n"
     for name in ("shop.py", "forkserve.py", "click.py"):
