@@ -45,6 +45,7 @@ class Stacks:
         self._order = order
         self._files: dict[int, StackFile] = {}  # by serial
         self._questions: dict[int, _Question] = {}  # by serial
+        self._ordered: set[int] = set()  # serials of those that have an order to carry out
 
     def equip(self, serial: int, channel: Channel) -> None:
         """Give a worker that is being born its file. It waits for this word, with a file or not."""
@@ -77,13 +78,17 @@ class Stacks:
             question = self._questions[serial] = _Question(pid, now + _PATIENCE)
             if booting:
                 question.until = now
-            else:
+            elif serial not in self._ordered:
+                # Else it has not come to the order before this, and two would be carried out one
+                # behind the other, into one file.
+                self._ordered.add(serial)
                 self._order(serial, Message.STACKS)
         question.tells.append(tell)
         self.due = min(self.due, question.until)
 
     def written(self, serial: int) -> None:
         """The worker says that it has written them."""
+        self._ordered.discard(serial)
         question = self._questions.get(serial)
         if question is not None and not question.signalled:
             self._settle(serial)
@@ -110,6 +115,7 @@ class Stacks:
 
     def gone(self, serial: int) -> None:
         """The worker has ended."""
+        self._ordered.discard(serial)
         if serial in self._questions:
             self._settle(serial, GONE)
         file = self._files.pop(serial, None)
