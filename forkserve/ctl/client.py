@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from forkserve.ops.control import beside, usual_places, write_command
+from forkserve.ops.control import LARGEST_ANSWER, beside, usual_places, write_command
 from forkserve.settings.control import AUTO
 from forkserve.settings.kinds import NONE
 
@@ -92,7 +92,7 @@ class Server:
 
     def _answer(self, sock: socket.socket, to_the_end: bool) -> dict[str, Any]:
         octets = bytearray()
-        while not octets.endswith(b"\n"):
+        while not octets.endswith(b"\n") and len(octets) <= LARGEST_ANSWER:
             try:
                 more = sock.recv(1 << 16)
             except OSError:

@@ -33,7 +33,7 @@ def main() -> NoReturn:
         click.echo(f"forkservectl: {error}", err=True)
         sys.exit(EXIT_NO_SERVER)
     except Refused as error:
-        click.echo(f"forkservectl: {error}", err=True)
+        click.echo(f"forkservectl: {tables.readable(str(error))}", err=True)
         sys.exit(EXIT_REFUSED)
     sys.exit(0)
 
@@ -149,7 +149,7 @@ def stack(context: click.Context, slot: int) -> None:
 
 
 def _report(answer: dict[str, Any]) -> None:
-    click.echo(answer["text"])
+    click.echo(tables.readable(answer["text"]))
 
 
 @_command.command()
@@ -210,4 +210,4 @@ def config(context: click.Context, as_json: bool) -> None:
 def stop(context: click.Context, now: bool, no_wait: bool) -> None:
     """Stop the server, and wait until it has ended."""
     answer = _find(context).ask("stop", to_the_end=not no_wait, now=now)
-    click.echo(answer["text"] if no_wait else "stopped")
+    click.echo(tables.readable(answer["text"]) if no_wait else "stopped")

@@ -4,6 +4,7 @@ Clients choose request targets, and a terminal obeys what it is shown: all of it
 ``printable``.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,11 @@ _NOTHING = "-"
 def printable(text: str) -> str:
     """Without what could move the cursor, or would be no line any more."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def readable(text: str) -> str:
+    """The same for several lines."""
+    return "\n".join(map(printable, text.replace("\t", "    ").split("\n")))
 
 
 def duration(seconds: float | None) -> str:
@@ -233,7 +239,9 @@ def stack(answer: Mapping[str, Any]) -> str:
     code that holds the interpreter leaves no names. Of the main thread what lies below the worker
     is left out: that is of the master, or the template process, that it was forked from."""
     text, _, names = answer["text"].partition(f"\n{NAMES}")
-    known: Mapping[str, str] = json.loads(names) if names else {}
+    with contextlib.suppress(ValueError):  # of very many threads not all is kept
+        names = json.loads(names.partition("\n")[0])
+    known: Mapping[str, str] = names if isinstance(names, dict) else {}
     who = f"worker {answer['slot']} gen {answer['generation']} (pid {answer['pid']})"
     lines = [f"{who}, most recent calls first"]
     for block in text.strip().split("\n\n"):

@@ -172,3 +172,14 @@ def test_stacks_without_names() -> None:
     )
     assert "Thread 0x00007f01:" in text.splitlines()
     assert text.endswith("in run_worker")
+
+
+@pytest.mark.parametrize("rest", ['{"0x1": "Mai', "{}\nThread 0x2\n\nnames {}", "[]", "\x1b[2J"])
+def test_names_that_cannot_be_read_are_left_out(rest: str) -> None:
+    text = f'Thread 0x1 (most recent call first):\n  File "a.py", line 1 in f\nnames {rest}'
+    shown = tables.stack({"slot": 1, "generation": 2, "pid": 9, "text": text})
+    assert 'File "a.py", line 1 in f' in shown
+
+
+def test_text_of_several_lines_moves_no_terminal() -> None:
+    assert tables.readable("no\n\tit\x1b[2J\r\x9b1m") == "no\n    it\\x1b[2J\\x0d\\x9b1m"
