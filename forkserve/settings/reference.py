@@ -87,8 +87,13 @@ def rst_table() -> str:
         value = toml_value(declaration, default) if name != "app" else ""
         lines.append(f"   * - ``{name}``" + (f" {options}" if options else ""))
         lines.append(f"     - ``{value}``" if value else "     -")
-        lines.append(f"     - {declaration.help} {declaration.advice}".replace("`", "``"))
+        lines.append(f"     - {_rst(f'{declaration.help} {declaration.advice}')}")
     return "\n".join(lines) + "\n"
+
+
+def _rst(text: str) -> str:
+    """With literals, and without the emphasis that an asterisk would begin."""
+    return re.sub("`([^`]*)`|[*]", lambda found: f"``{found[1]}``" if found[1] else r"\*", text)
 
 
 if __name__ == "__main__":

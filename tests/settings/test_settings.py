@@ -1,6 +1,7 @@
 """Settings: kinds of values, sources, conflicts, and the documents made of them."""
 
 import os
+import re
 from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
@@ -504,3 +505,10 @@ def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe")
     (problem,) = problems(file=tmp_path / "pipe")
     assert "it is not a regular file, so a reload could not read it again" in problem
+
+
+def test_no_asterisk_of_the_table_begins_an_emphasis() -> None:
+    texts = [line[7:] for line in reference.rst_table().splitlines() if line[:7] == "     - "]
+    plain = re.sub("``[^`]*``", "", "\n".join(texts))
+    assert "\\*" in plain
+    assert re.search(r"(?<!\\)\*", plain) is None
