@@ -29,6 +29,12 @@ def _check_word(text: str) -> None:
         raise ValueError("holds a character that ends a name in StatsD")
 
 
+def _check_prefix(text: str) -> None:
+    _check_word(text)
+    if ":" in text:
+        raise ValueError("holds a colon, which ends a name in StatsD")
+
+
 _PATH = kinds.text("PATH", none=True, check=_check_path)
 
 
@@ -76,7 +82,7 @@ class StatusSettings:
         "--statsd-host",
     )
     statsd_prefix: str | None = _declare(
-        "Status", None, kinds.text("PREFIX", none=True, check=_check_word),
+        "Status", None, kinds.text("PREFIX", none=True, check=_check_prefix),
         "What the names at StatsD begin with; a dot is put behind it.",
         "Leave it, unless several servers share a StatsD.",
         "--statsd-prefix",

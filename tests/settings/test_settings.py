@@ -134,7 +134,7 @@ def test_words_of_statsd_are_as_they_were_written() -> None:
         ("health_path", "health", "is not a path"), ("metrics_path", "/a?b", "is not a path"),
         ("statsd_host", "localhost", "is not like localhost:8125"), ("statsd_host", "a:0", "from 1 to 65535"),
         ("statsd_host", "unix://run", "is not like unix:///"), ("statsd_host", "a:99999", "from 1 to 65535"),
-        ("statsd_prefix", "a b", "ends a name"), ("dogstatsd_tags", "a|b", "ends a name"),
+        ("statsd_prefix", "a b", "ends a name"), ("statsd_prefix", "a:1", "ends a name"), ("dogstatsd_tags", "a|b", "ends a name"),
         ("drain_delay", "2h", "more than 60m"), ("max_body", "", "is not a size"), ("max_requests", "0", "is not a limit: write none"),
         ("max_requests", "1.5", "whole number"), ("max_requests", "\u0665", "whole number"),
         ("workers", "0", "less than 1"), ("workers", "many", "or auto"), ("workers", "513", "more than 512"),
