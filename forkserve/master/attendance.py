@@ -17,6 +17,9 @@ from forkserve.settings import Settings
 # What a few load balancers, a Prometheus and some browsers need.
 _CONNECTIONS = 256
 _LARGEST_BODY = 1 << 16
+_PATIENCE = 2.0
+"""Seconds for what clients send and take, all of which is short: or so many who say half of what
+they want keep those out who ask whether the server is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,9 @@ def concern_of(generation: Generation) -> Concern | None:
         status=settings.status,
         worker_connections=_CONNECTIONS,
         max_body=_LARGEST_BODY,
+        head_timeout=_PATIENCE,
+        body_timeout=_PATIENCE,
+        write_timeout=_PATIENCE,
         # A page in a browser on this machine may send any field, and none may change the host that
         # it has asked for (see ops/status.py).
         forwarded_allow_ips=(NOBODY,),

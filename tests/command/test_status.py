@@ -1,5 +1,6 @@
 """The status process, as load balancers, Prometheus and people ask it."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -63,6 +65,24 @@ def test_a_site_whose_name_points_to_this_machine_cannot_read_it(start: Start) -
             assert answer.code == 421
             assert b"answers to localhost and to addresses only" in answer.read()
     assert status.ask("/status.json")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "half", [b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"]
+)
+def test_who_says_half_of_what_he_wants_keeps_nobody_out_for_long(
+    start: Start, half: bytes
+) -> None:
+    status = Status(start("plain", "--status", "127.0.0.1:0"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):  # more than it holds
+            sock = socket.create_connection(("127.0.0.1", status.port), timeout=30)
+            stack.enter_context(sock)
+            sock.sendall(half)
+        began = time.monotonic()
+        assert status.ask("/healthz") == (200, "alive\n")
+        # 2 s, and 5 in which they could read what they are told; with the usual times it is 15.
+        assert time.monotonic() - began < 12
 
 
 def attendant(server: Server) -> int:
