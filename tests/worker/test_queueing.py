@@ -82,7 +82,7 @@ def test_the_wait_for_a_thread(octets: bytes) -> None:
     turn(peer)
     assert peer.statuses() == [200]
     assert site.environ["forkserve.queue_seconds"] == 2.5
-    assert peer.accesses.seen[0].queued == 2.5
+    assert (peer.accesses.seen[0].queued, peer.accesses.seen[0].seconds) == (2.5, 2.5)
     peer.send(octets)
     assert site.environ["forkserve.queue_seconds"] == 0.0  # the next one has not
 
@@ -107,15 +107,17 @@ def test_a_slow_head_behind_another_request_is_no_queue() -> None:
     assert site.environ["forkserve.queue_seconds"] == 0.0
 
 
-def test_the_wait_goes_along_in_a_parcel() -> None:
+@pytest.mark.parametrize("serve", [True, False])
+def test_the_wait_goes_along_in_a_parcel(serve: bool) -> None:
     site = Site()
     peer = Peer(site)
-    peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now)
+    peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now, serve=serve)
+    peer.run()
     assert site.environ["forkserve.queue_seconds"] == 3.0
     assert peer.accesses.seen[0].seconds == 3.0
-    peer.run()
     peer.send(GET)
     assert site.environ["forkserve.queue_seconds"] == 0.0
+    assert peer.accesses.seen[1].seconds == 0.0
 
 
 def test_it_goes_on_waiting_for_no_longer_than_it_might() -> None:
@@ -156,6 +158,20 @@ def test_what_came_while_it_was_on_its_way_is_not_late(octets: bytes) -> None:
     assert peer.connection.deadline > peer.clock.now
     peer.run()
     assert peer.statuses() == [200]
+
+
+def test_a_request_lasts_from_its_first_octet_whatever_it_waits_for() -> None:
+    """Its head comes slowly, then no thread is free; and the one behind it begins when it ends."""
+    site = Site()
+    peer = Peer(site)
+    peer.send(GET[:9])
+    peer.clock.now += 5.0
+    waiting(peer, GET[9:] + GET)
+    peer.clock.now += 2.0
+    turn(peer)
+    first, second = peer.accesses.seen
+    assert (first.queued, first.seconds) == (2.0, 7.0)
+    assert (second.queued, second.seconds) == (0.0, 0.0)
 
 
 def test_what_the_proxy_says() -> None:
