@@ -154,6 +154,12 @@ def debugged(app: Application, log: logging.Logger, *, speaks: bool) -> Applicat
             f"--debugger needs Werkzeug ({in_a_line(error)}): pip install 'forkserve[debugger]'"
         ) from None
     debugged_app = DebuggedApplication(app, evalex=True)
+    if not hasattr(debugged_app, "trusted_hosts"):
+        # Its console would run what the page of any site asks for (CVE-2024-34069).
+        raise ForkserveError(
+            "--debugger needs Werkzeug 3.0.3 or later, because the one before answers to any name: "
+            "pip install --upgrade 'forkserve[debugger]'"
+        )
     debugger: Application = debugged_app
     if speaks and debugged_app.pin is None:
         log.warning("the debugger asks for no PIN, because WERKZEUG_DEBUG_PIN is off")

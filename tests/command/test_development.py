@@ -618,6 +618,18 @@ def test_the_debugger_on_a_unix_socket(start: Start, app: Path) -> None:
     server.wait_for("PIN is")
 
 
+def test_a_debugger_that_answers_to_any_name_is_refused(app: Path) -> None:
+    """CVE-2024-34069; the extra asks for a later one, but does not see to it."""
+    (app / "werkzeug").mkdir()
+    (app / "werkzeug" / "__init__.py").touch()
+    (app / "werkzeug" / "debug.py").write_text(
+        "class DebuggedApplication:\n    def __init__(self, app, evalex): self.pin = 'x'\n"
+    )
+    result = run("-b", "127.0.0.1:0", "--debugger", "shop", cwd=app)
+    assert result.returncode != 0
+    assert "--debugger needs Werkzeug 3.0.3 or later" in result.stderr
+
+
 def test_a_debugger_that_is_not_installed(app: Path) -> None:
     """Something that stands in its place cannot be imported."""
     save(app)
