@@ -197,18 +197,20 @@ def _literal(text: str) -> _Atom:
     return lambda access: text
 
 
-class _Atoms(dict[str, Any]):
-    """What filters find in the ``args`` of a record, as in Gunicorn: all atoms, by their names."""
+class Atoms(dict[str, Any]):
+    """What is found in the ``args`` of a record, as in Gunicorn: all atoms, by their names. Texts
+    are escaped, so that a format with them is the line."""
 
     def __init__(self, access: Access) -> None:
-        super().__init__({name: atom(access) for name, atom in _ATOMS.items()})
+        super().__init__({name: _escaped(atom)(access) for name, atom in _ATOMS.items()})
         for variable, value in access.environ.items():
-            self[f"{{{variable.lower()}}}e"] = value
+            shown = printable(value) if isinstance(value, str) else value
+            self[f"{{{variable.lower()}}}e"] = shown
             name = _field_name(variable)
             if name:
-                self[f"{{{name}}}i"] = value
+                self[f"{{{name}}}i"] = shown
         for name, value in access.headers:
-            self[f"{{{name.lower()}}}o"] = value
+            self[f"{{{name.lower()}}}o"] = printable(value)
 
     def __missing__(self, name: str) -> Any:
         return dict.get(self, name.lower(), "-")
@@ -268,7 +270,7 @@ class AccessLog:
         self.file = file
         self._format = compile_format(text)
         self._json = text == JSON
-        self._text = FORMATS["combined"] if self._json else FORMATS.get(text, text)
+        self._text = FORMATS.get(text, text)
         self._loggers = [logging.getLogger(name) for name in LOGGERS]
         if self._json:
             file.apology = in_json
@@ -288,12 +290,19 @@ class AccessLog:
         if self.file.failure is not None:
             self._say_why(self.file.failure)
 
+    def record(self, access: Access, name: str) -> logging.LogRecord:
+        """The line as one of the logger ``name``, with its atoms in ``args``."""
+        text = self._text
+        if self._json:
+            text = self.line(access).decode("utf-8").replace("%", "%%")
+        record = logging.LogRecord(name, logging.INFO, "", 0, text, (), None)
+        record.args = Atoms(access)
+        return record
+
     def _passes(self, logger: logging.Logger, access: Access) -> bool:
         """A filter is any code: what it fails at is written."""
         try:
-            atoms = (_Atoms(access),)
-            record = logging.LogRecord(logger.name, logging.INFO, "", 0, self._text, atoms, None)
-            return bool(logger.filter(record))
+            return bool(logger.filter(self.record(access, logger.name)))
         except Exception as error:  # noqa: BLE001 - whatever it raises
             self._tell_at_times(
                 f"a filter of the logger {logger.name} raised {in_a_line(error)}: the lines of the "

@@ -23,9 +23,30 @@ from forkserve.errors import ForkserveError, in_a_line
 from forkserve.ops.access import LOGGERS, Access, AccessLog, json_line
 from forkserve.ops.logs import LogFile
 from forkserve.settings.files import read_regular
+from forkserve.settings.kinds import LogTable
 
 _ERROR, _ACCESS = ("forkserve.error", "gunicorn.error"), LOGGERS
 _SECTIONS = ("formatters", "filters", "handlers", "loggers")
+
+# What a table of Gunicorn's files may leave out; it may speak of these handlers, too.
+_OF_GUNICORN: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "generic": {
+            "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+            "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+        }
+    },
+    "handlers": {
+        name: {
+            "class": "logging.StreamHandler",
+            "formatter": "generic",
+            "stream": f"ext://{stream}",
+        }
+        for name, stream in (("console", "sys.stdout"), ("error_console", "sys.stderr"))
+    },
+}
 
 _MOST = 10_000  # lines in the queue: a second or two of what a worker can serve
 _TELL_EVERY = 60.0  # seconds between two lines about those that are lost
@@ -37,23 +58,7 @@ def read_log_config(path: str) -> dict[str, Any]:
 
     Raises ForkserveError.
     """
-    text = None
-    try:
-        text = read_regular(path).decode()
-        as_json = path.endswith(".json") or text.lstrip().startswith("{")
-        config = json.loads(text) if as_json else tomllib.loads(text)
-    except OSError as error:
-        raise _broken(path, f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also of a text that is not UTF-8
-        ini = text is not None and re.search(
-            r"^\[(loggers|handlers|formatters)\]$", text, re.MULTILINE
-        )
-        why = (
-            "is of the INI form of fileConfig: write it as TOML or JSON, for dictConfig"
-            if ini
-            else ""
-        )
-        raise _broken(path, why or f"is neither TOML nor JSON: {error}") from None
+    config = {**_OF_GUNICORN, **path.table} if isinstance(path, LogTable) else _parsed(path)
     if not isinstance(config, dict) or config.get("version") != 1:
         raise _broken(path, "has no `version = 1`, which dictConfig asks for")
     for section in _SECTIONS:
@@ -64,12 +69,28 @@ def read_log_config(path: str) -> dict[str, Any]:
     known = config.get("handlers", {})
     for name, logger in {**config.get("loggers", {}), "root": config.get("root", {})}.items():
         given = logger.get("handlers", [])
-        if not (isinstance(given, list) and all(isinstance(it, str) for it in given)):
+        if not (isinstance(given, list | tuple) and all(isinstance(it, str) for it in given)):
             raise _broken(path, f"gives {name} `handlers` that are no list of names")
         missing = [it for it in given if it not in known]
         if missing:
             raise _broken(path, f"gives {name} a handler {missing[0]!r}, which it does not define")
     return config
+
+
+def _parsed(path: str) -> Any:
+    """Raises ForkserveError."""
+    text = None
+    try:
+        text = read_regular(path).decode()
+        as_json = path.endswith(".json") or text.lstrip().startswith("{")
+        return json.loads(text) if as_json else tomllib.loads(text)
+    except OSError as error:
+        raise _broken(path, f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also of a text that is not UTF-8
+        why = f"is neither TOML nor JSON: {error}"
+        if text is not None and re.search(r"^\[(loggers|handlers)\]$", text, re.MULTILINE):
+            why = "is of the INI form of fileConfig: write it as TOML or JSON, for dictConfig"
+        raise _broken(path, why) from None
 
 
 def _is_table_of_tables(section: object) -> bool:
@@ -220,9 +241,7 @@ class AccessRelay(AccessLog):
 
     def write(self, access: Access) -> None:
         """Never raises. The record's ``access`` has the fields of the format json."""
-        name = self._target.logger.name
-        line = self.line(access).decode("utf-8")
-        record = logging.LogRecord(name, logging.INFO, "", 0, line, (), None)
+        record = self.record(access, self._target.logger.name)
         record.request_id = access.request_id
         record.access = json.loads(json_line(access))
         self._relay.give(self._target, record)

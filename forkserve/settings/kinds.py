@@ -5,7 +5,7 @@ ValueError with the rest of a sentence: "8 workers" -> "is not a number".
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -171,6 +171,22 @@ def text(sort: str, *, none: bool = False, check: Callable[[str], object] | None
     return Kind(f"none|{sort}" if none else sort, read, _show)
 
 
+class LogTable(str):
+    """What `log_config` is called where it is no file: ``table`` is its content, for dictConfig. A
+    text, because that is what a file's name is."""
+
+    table: Mapping[str, Any]
+
+    def __new__(cls, name: str, table: Mapping[str, Any]) -> "LogTable":
+        made = super().__new__(cls, name)
+        made.table = table
+        return made
+
+
+def _read_log_config(raw: object) -> str | None:
+    return raw if isinstance(raw, LogTable) else text("FILE", none=True).read(raw)
+
+
 def choice(*words: str) -> Kind:
     """One of a few words."""
 
@@ -288,6 +304,7 @@ APPLICATION = Kind("MODULE:CALLABLE", _read_application, _show)
 BINDS = Kind("ADDRESS", lambda raw: parse_address(_text(raw)), str, many=True)
 PEERS = Kind("PEER", lambda raw: parse_peer(_text(raw)), show_peer, many=True, commas=True)
 VARIABLES = Kind("NAME=VALUE", _read_variable, str, many=True)
+LOG_CONFIG = Kind("none|FILE", _read_log_config, _show)
 PATH_PREFIXES = Kind("PREFIX", _read_path_prefix, str, many=True)
 GLOBS = Kind("FILE", _read_glob, str, many=True)
 PATHS = Kind("DIR", text("DIR").read, str, many=True, commas=True)

@@ -54,7 +54,7 @@ class LogSettings:
         "--capture-output",
     )
     log_config: str | None = _declare(
-        "Logging", None, kinds.text("FILE", none=True),
+        "Logging", None, kinds.LOG_CONFIG,
         "File (TOML or JSON) for logging.config.dictConfig in the workers. Lines of theirs go to "
         "the loggers forkserve.error and forkserve.access, if it names them.",
         "Only where the logs have to go to where the settings above cannot send them: each line "

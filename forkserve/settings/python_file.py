@@ -16,6 +16,7 @@ from forkserve.settings.declared import declarations
 from forkserve.settings.files import read_regular
 from forkserve.settings.gunicorn import ENTRIES
 from forkserve.settings.hooks import HOOK, Hook
+from forkserve.settings.kinds import LogTable
 from forkserve.settings.translation import Translated, translate
 
 _MODULE = "__config__"  # as it is called there
@@ -128,7 +129,10 @@ def _is_near(name: str) -> bool:
 
 
 def _named(name: str, value: Any, label: str) -> Any:
-    """A function with the name of the file that it is of; "module.function" as it is named here."""
+    """A function, or a table, with the name of the file that it is of; "module.function" as it is
+    named here."""
+    if name == "logconfig_dict" and isinstance(value, dict) and value:
+        return LogTable(f"{label}:{name}", value)
     if name not in declarations() or declarations()[name][0].kind is not HOOK:
         return value
     if isinstance(value, str) and ":" not in value:

@@ -319,6 +319,21 @@ def test_what_is_filtered_out_is_not_in_the_access_log(
     assert re.fullmatch(r'      127.0.0.1 "GET /environ\?wsgi.url_scheme HTTP/1.1" 200 \d+', line)
 
 
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_a_table_of_the_file_is_where_lines_go(
+    serve: Serve, preload: tuple[str, ...], tmp_path: Path
+) -> None:
+    server = serve("log_table", *preload)
+    for path in ("/hello", "/cwd"):
+        assert server.get(path)[0] == 200
+    server.reload(2)
+    assert server.get("/hello")[0] == 200
+    assert server.stop() == 0
+    line = 'INFO gunicorn.access 127.0.0.1 "GET /hello HTTP/1.1" 200\n'
+    assert (tmp_path / "accesses").read_text() == 2 * line
+    assert (tmp_path / "errors").read_text().count(" ready to serve\n") == 2
+
+
 def test_a_file_that_takes_signals_for_itself_has_none(start: Start, tmp_path: Path) -> None:
     file = configured(
         tmp_path,

@@ -15,6 +15,7 @@ from forkserve.errors import ForkserveError
 from forkserve.ops.access import Access
 from forkserve.ops.log_config import AccessRelay, ErrorRelay, Relay, configure, read_log_config
 from forkserve.ops.logs import LogFile, error_log
+from forkserve.settings.kinds import LogTable
 from tests.worker.peer import Lines
 
 TOML = """
@@ -39,6 +40,7 @@ def logging_as_it_was() -> Iterator[None]:
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     for name in ("forkserve.error", "forkserve.access", "gunicorn.error", "gunicorn.access"):
         logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).filters.clear()
 
 
 @pytest.mark.parametrize("suffix", ["toml", "json"])
@@ -47,6 +49,54 @@ def test_both_kinds_of_file(tmp_path: Path, suffix: str) -> None:
     text = 'version = 1\n[root]\nlevel = "INFO"\n'
     path.write_text(text if suffix == "toml" else '{"version": 1, "root": {"level": "INFO"}}')
     assert read_log_config(str(path)) == {"version": 1, "root": {"level": "INFO"}}
+
+
+def test_a_table_of_gunicorns_file_may_leave_out_what_is_known_there() -> None:
+    table = LogTable("g.py:logconfig_dict", {"root": {"handlers": ("console",)}})
+    config = read_log_config(table)
+    assert (config["version"], config["disable_existing_loggers"]) == (1, False)
+    assert [*config["handlers"]] == ["console", "error_console"]
+    targets = configure(table, config)
+    assert (targets.error, targets.access) == (None, None)
+    table = LogTable("g.py:logconfig_dict", {"root": {"handlers": ["gone"]}})
+    with pytest.raises(
+        ForkserveError, match=r"file g.py:logconfig_dict .* gives root a handler 'gone'"
+    ):
+        read_log_config(table)
+
+
+class NoProbes(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        assert isinstance(record.args, dict)
+        return record.args["U"] != "/healthz"
+
+
+@pytest.mark.parametrize("text", ['%(h)s "%(r)s" %(s)s %%', "json"])
+def test_filters_and_formatters_have_the_atoms(tmp_path: Path, text: str) -> None:
+    """Also those that the table has as objects, in place of names."""
+    lines = tmp_path / "lines"
+    table: dict[str, Any] = {
+        "filters": {"probes": {"()": NoProbes}},
+        "formatters": {"plain": {"format": "%(name)s %(message)s"}},
+        "handlers": {
+            "file": {"class": "logging.FileHandler", "filename": lines, "formatter": "plain"},
+        },
+        "loggers": {"gunicorn.access": {"handlers": ["file"], "filters": ["probes"], "level": "INFO"}},
+    }  # fmt: skip
+    named = LogTable("g.py:logconfig_dict", table)
+    target = configure(named, read_log_config(named)).access
+    assert target is not None
+    relay = Relay(error_log(LogFile("-", 2), "info", "test"), lambda: 0.0)
+    log = AccessRelay(relay, target, text, slot=0, generation=1)
+    for path in ("/healthz", '/a%20b"'):
+        log.write(Access("192.0.2.1", 200, 1, 0.1, f"GET {path} HTTP/1.1"))
+    relay.close()
+    (line,) = lines.read_text().splitlines()
+    assert line.startswith("gunicorn.access ")
+    if text == "json":
+        assert json.loads(line.partition(" ")[2])["target"] == '/a%20b"'
+    else:
+        assert line == 'gunicorn.access 192.0.2.1 "GET /a%20b\\x22 HTTP/1.1" 200 %'
 
 
 @pytest.mark.parametrize(

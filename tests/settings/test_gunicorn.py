@@ -14,8 +14,10 @@ from forkserve.gunicorn_line import Line, not_read, read_line, read_surroundings
 from forkserve.ops.access import compile_format
 from forkserve.settings import declarations, load_settings
 from forkserve.settings.gunicorn import ATOMS, ENTRIES, TABLE, VERSION, Entry, Verdict
+from forkserve.settings.kinds import LogTable
 from forkserve.settings.moving import rst_table
 from forkserve.settings.python_file import is_python
+from forkserve.settings.reference import print_config
 from forkserve.settings.translation import in_our_form, spelled, translate
 
 ROOT = Path(__file__).parents[2]
@@ -455,6 +457,15 @@ def test_atoms_are_those_of_the_access_log() -> None:
     compile_format("".join(f"%({letter})s" for letter in sorted(ATOMS)))
     with pytest.raises(ValueError, match="knows no atom"):
         compile_format(f"%({(set(string.ascii_letters) - ATOMS).pop()})s")
+
+
+def test_a_table_for_the_logs_has_the_name_of_its_file(tmp_path: Path) -> None:
+    text = "logconfig = 'logging.conf'\nlogconfig_dict = {'handlers': {'a': {'class': object}}}\n"
+    loaded = read(tmp_path / "g.py", text)
+    assert loaded.settings.log_config == "g.py:logconfig_dict"
+    assert isinstance(loaded.settings.log_config, LogTable)
+    assert loaded.settings.log_config.table == {"handlers": {"a": {"class": object}}}
+    assert 'log_config = "g.py:logconfig_dict"  # ' in print_config(loaded)
 
 
 def test_a_hook_can_be_named_as_there(tmp_path: Path) -> None:
