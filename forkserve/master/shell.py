@@ -23,9 +23,10 @@ from forkserve.master.hooks import MasterHooks
 from forkserve.master.life_signs import LifeSigns
 from forkserve.master.lookout import Lookout
 from forkserve.master.presence import Presence
+from forkserve.master.pulse import Pulse
 from forkserve.master.reading import Reading
 from forkserve.master.record import Record
-from forkserve.master.roster import ROWS
+from forkserve.master.roster import ROWS, Phase
 from forkserve.master.spawn import Entrances, Spawner, fork_child
 from forkserve.master.story import Action, Event
 from forkserve.master.succession import Succession
@@ -73,6 +74,7 @@ class Shell:
         self._rows: dict[int, Row] = {}  # by serial
         self._record = Record(self._scoreboard, time.monotonic())
         self._watch = CallWatch()
+        self._pulse = Pulse(lambda serial: self._channels.tell(serial, Message.PING))
         succession.before_launch = self._hooks.launches
         watchdog = succession.watchdog
         self._life_signs = LifeSigns(int(watchdog) / 1e6 if watchdog else None)
@@ -149,6 +151,7 @@ class Shell:
         deadline = self._supervisor.next_deadline()
         due = min(
             self._watch.next_look,
+            self._pulse.due,
             self._gauge.next_look,
             self._succession.due,
             self._reading.due,
@@ -165,6 +168,7 @@ class Shell:
         late = woke - max(due, before)
         if late > _OVERSLEPT:
             self._watch.forgive(self._generations.timeouts, late, woke)
+            self._pulse.forgive(late)
             self._succession.forgive(late)
             self._presence.forgive(late)
             self._feed(story.Overslept(late))
@@ -185,6 +189,8 @@ class Shell:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._generations.timeouts, woke):
                 self._feed(overdue)
+        if woke >= self._pulse.due:
+            self._feel_pulse(woke)
         if woke >= self._gauge.next_look:
             self._look(woke)
         self._control.look(woke)
@@ -199,6 +205,13 @@ class Shell:
         current = self._generations.current
         draining, now = self._presence.is_draining, time.monotonic()
         self._record.write(self._supervisor, current, self._rows, now, ended, draining=draining)
+
+    def _feel_pulse(self, now: float) -> None:
+        """Ask the workers whether they are there, and see to those that do not answer."""
+        serving = self._supervisor.roster.in_phase(Phase.SERVING)
+        calls = {it.serial: self._rows[it.serial].calls() for it in serving}
+        for silent in self._pulse.look(calls, self._generations.current.settings.timeout, now):
+            self._feed(silent)
 
     def _look(self, now: float) -> None:
         """See what those workers do that have requests."""
@@ -217,6 +230,7 @@ class Shell:
     def _converse(self, serial: int) -> None:
         """Hear what a worker says, and say what it did not listen to before."""
         for message, text in self._channels.hear(serial):
+            self._pulse.heard(serial)
             if message is Message.BUSY:
                 self._gauge.busy(serial, time.monotonic())
             elif message is Message.FAILED:
@@ -382,4 +396,5 @@ class Shell:
         settings = self._generations.current.settings
         least, most = settings.workers
         self._watch.settings_changed()
+        self._pulse.settings_changed()
         self._gauge.set_up(weighs=settings.max_rss is not None, counts=least < most)

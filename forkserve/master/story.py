@@ -156,7 +156,8 @@ class Exited(NamedTuple):
 
 
 class CallOverdue(NamedTuple):
-    """The call that the worker runs has passed its deadline."""
+    """The call that the worker runs has passed its deadline; "", if it runs none, and does not
+    answer."""
 
     serial: int
     seconds: float

@@ -129,7 +129,14 @@ def could_not_boot(worker: Worker, pause: float, reason: str) -> str:
 
 
 def overdue(worker: Worker, event: CallOverdue) -> str:
-    """A call has passed its deadline."""
+    """A call has passed its deadline, or a worker does not answer."""
+    if not event.request:
+        return (
+            f"{worker} is in no request, and has not answered for {event.seconds:.1f} s, longer "
+            "than `timeout` allows: it is stopped, or a thread of the application in the "
+            "background holds the interpreter. Its stack follows, if it can be had; it is killed "
+            "and replaced"
+        )
     return (
         f"{worker} has been in the request {event.request!r} for {event.seconds:.1f} s, longer "
         "than `timeout` allows. Its stack follows; it is killed and replaced. Raise `timeout` if "

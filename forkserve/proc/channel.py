@@ -29,6 +29,7 @@ class Message(Enum):
     STOP = b"stop"  # like RETIRE, but nobody else accepts: serve what is queued in the kernel too
     QUIT = b"quit"  # leave now
     REOPEN = b"reopen"  # open the log files anew
+    PING = b"ping"  # say that you are there. Answered alike
     STACKS = b"stacks"  # write your stacks; the first brings the file for them. Answered alike
     LOOK = b"look"  # a worker has died: perhaps it was the one that was woken for a newcomer
     # old master to new, beside STOP and QUIT; the new one says READY, FAILED, STOP and QUIT

@@ -44,6 +44,8 @@ class Orders:
                 self._quit()
             elif message is Message.LOOK:
                 self._loop.admission.look()
+            elif message is Message.PING:
+                self._channel.send(Message.PING)
             elif message is Message.STACKS:
                 write_stacks()
                 self._channel.send(Message.STACKS)

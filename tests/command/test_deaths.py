@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.harness import PLAIN, Server
+from tests.command.harness import PLAIN, Server, wait_for_death
 from tests.command.test_master import cpu_seconds, select_nothing
 
 Start = Callable[..., Server]
@@ -76,6 +76,18 @@ def test_a_stuck_call_that_was_answered_has_one_line(start: Start, tmp_path: Pat
     assert server.stop() == 0
     (line,) = access.read_text().splitlines()
     assert '"GET /spin HTTP/1.1" 504 ' in line
+
+
+def test_a_worker_that_does_not_answer_is_replaced(start: Start) -> None:
+    """It is in no call, of which the scoreboard would tell."""
+    server = start("-w", "1", "--timeout", "1", "plain", errors=("has not answered",))
+    (worker,) = server.workers()
+    os.kill(worker, signal.SIGSTOP)
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.response().status == 200
+    server.wait_for(rf"\(pid {worker}\) is in no request, and has not answered for .* `timeout`")
+    assert wait_for_death(worker)
 
 
 def test_a_killed_worker_is_replaced_within_half_a_second(start: Start) -> None:

@@ -1096,6 +1096,16 @@ def test_an_overdue_call_is_aborted_and_its_worker_replaced() -> None:
     assert logged(world.exit(stuck, "SIGKILL"), "error") == ""
 
 
+def test_a_worker_that_does_not_answer_is_aborted_and_replaced() -> None:
+    world = World()
+    silent = world.workers(Phase.SERVING)[1]
+    actions = world.tell(story.CallOverdue(silent.serial, 31.2, ""))
+    assert abort(silent) in actions
+    assert [item.slot for item in of(story.Spawn, actions)] == [1]
+    assert "is in no request, and has not answered for 31.2 s" in logged(actions, "error")
+    assert of(story.Kill, world.tick(1.0)) == [kill(silent)]
+
+
 def test_a_retiring_worker_can_be_overdue_too() -> None:
     world = World()
     world.signal("TTOU")

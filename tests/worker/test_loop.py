@@ -599,6 +599,13 @@ def test_quitting(how: str) -> None:
     worker.loop.run()
 
 
+def test_a_worker_says_that_it_is_there() -> None:
+    worker = Worker()
+    worker.master.send(Message.PING)
+    worker.turn()
+    assert worker.master.receive() == [(Message.PING, "")]
+
+
 def test_a_worker_says_once_that_it_is_due() -> None:
     worker = Worker(due=3)
     client = worker.pair()
