@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,14 @@ EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_NO_SERVER = 3
+EXIT_INTERRUPTED = 130  # as a shell calls it
 
 VARIABLE = "FORKSERVE_CONTROL_SOCKET"
 
-_CONNECT = 10.0  # seconds in which a master that is alive has taken a command
+_PATIENCE = 10.0  # seconds in which a master that runs has answered what it can answer at once
+
+# Answered when the outcome is known, which can take as long as an application takes to load.
+_LONG = frozenset(("reload", "upgrade", "retire"))
 
 
 class NoServer(Exception):
@@ -56,10 +61,11 @@ def find_socket(given: str | None, pid_file: str | None, environ: Mapping[str, s
 
 
 class Server:
-    """A server, by the path of its control socket."""
+    """A server, by the path of its control socket. ``patience``: with a master that is silent."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float = _PATIENCE) -> None:
         self.path = path
+        self._patience = patience
 
     def ask(self, command: str, *, to_the_end: bool = False, **members: Any) -> dict[str, Any]:
         """What the master answers to a command. Raises NoServer, Refused.
@@ -74,15 +80,19 @@ class Server:
             return self._ask(command, to_the_end, members)
 
     def _ask(self, command: str, to_the_end: bool, members: dict[str, Any]) -> dict[str, Any]:
+        if command != "status":
+            # One that is stopped would do it when it goes on, when nobody wants it any more.
+            self._ask("status", False, {})
         with self._connect() as sock:
             with contextlib.suppress(OSError):  # turned away: what there is to read says why
                 sock.sendall(write_command(command, **members))
-            sock.settimeout(None)
+            if command in _LONG:
+                sock.settimeout(None)
             return self._answer(sock, to_the_end)
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(_CONNECT)
+        sock.settimeout(self._patience)
         try:
             sock.connect(self.path)
         except OSError as error:
@@ -95,6 +105,8 @@ class Server:
         while not octets.endswith(b"\n") and len(octets) <= LARGEST_ANSWER:
             try:
                 more = sock.recv(1 << 16)
+            except TimeoutError:
+                raise NoServer(_silent(self.path)) from None
             except OSError:
                 more = b""
             if not more:
@@ -105,6 +117,7 @@ class Server:
         answer = _understood(bytes(octets), self.path)
         if not answer.get("ok"):
             raise Refused(answer)
+        sock.settimeout(None)
         with contextlib.suppress(OSError):  # which is an end, too
             while to_the_end and sock.recv(1 << 16):
                 pass
@@ -125,10 +138,27 @@ def _understood(octets: bytes, path: str) -> dict[str, Any]:
 def _why_not(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no control socket {path}. Is the server running, with that path?"
+    if isinstance(error, ConnectionRefusedError) and not _is_socket(path):
+        return f"{path} is no socket. The control socket is named by `control_socket`"
     if isinstance(error, ConnectionRefusedError):
         return f"nobody listens on {path}: the server that made it has died"
     if isinstance(error, PermissionError):
         return f"{path}: only root and the user of the server may control it"
     if isinstance(error, BlockingIOError | TimeoutError):
-        return f"{path}: the master does not accept. Is it stopped, or flooded with commands?"
+        return _silent(path)
     return f"{path}: {error.strerror or error}"
+
+
+def _is_socket(path: str) -> bool:
+    """True too if it cannot be told."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return True
+
+
+def _silent(path: str) -> str:
+    return (
+        f"{path}: the master does not answer, and nothing was done. Is it stopped (ps shows a T; "
+        "kill -CONT lets it go on), or in a hook that takes long?"
+    )

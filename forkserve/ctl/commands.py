@@ -12,6 +12,7 @@ import click
 from forkserve import __version__
 from forkserve.ctl import tables
 from forkserve.ctl.client import (
+    EXIT_INTERRUPTED,
     EXIT_NO_SERVER,
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -40,12 +41,17 @@ def main() -> NoReturn:
 
 class _Group(click.Group):
     """Says what became of an answer that its reader does not take. (Nothing else here is an
-    OSError.) Click itself would call the first a failure, and show a traceback of others."""
+    OSError.) Click itself would call the first a failure, and show a traceback of others; and whom
+    Ctrl-C interrupts it would have told that the server has refused."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """The subcommand."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            text = "interrupted; what the server has been told it does all the same"
+            click.echo(f"\nforkservectl: {text}", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the end
             if isinstance(error, BrokenPipeError):  # `forkservectl ps | head`
@@ -57,7 +63,7 @@ class _Group(click.Group):
 @click.group(
     cls=_Group,
     context_settings=_CONTEXT,
-    epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 there is no server.",
+    epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no server answers, 130 interrupted.",
 )
 @click.option(
     "-s", "--socket", "path", metavar="PATH", envvar=VARIABLE, help="Control socket of the server."

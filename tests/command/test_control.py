@@ -191,6 +191,25 @@ def test_a_reload_that_waits_ends_with_the_server(
         assert waiting.wait(WAIT) == 1
 
 
+def test_whom_an_operator_interrupts_tells_that_the_server_goes_on(
+    controlled: Callable[..., Controlled], app: Path, gate: Path
+) -> None:
+    it = controlled("shop", cwd=app)
+    text = (app / "shop.py").read_text()
+    (app / "shop.py").write_text(f"open({str(gate)!r}).close()\n{text}")
+    with subprocess.Popen(
+        [CTL, "-p", str(it.pid_file), "reload"], stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        it.server.wait_for("loading generation 2")
+        waiting.send_signal(signal.SIGINT)
+        said = waiting.communicate(timeout=WAIT)[1]
+    assert (waiting.returncode, said) == (
+        130, "\nforkservectl: interrupted; what the server has been told it does all the same\n"
+    )  # fmt: skip
+    gate.write_text("")
+    it.server.wait_for("reloaded, generation 2")
+
+
 def test_scale(controlled: Callable[..., Controlled]) -> None:
     it = controlled("-w", "2", "plain")
     assert it.ok("scale", "4") == "from 2 to 4 workers\n"
@@ -501,6 +520,18 @@ def test_stack_of_a_stopped_worker_is_refused_in_time(
         os.kill(pid, signal.SIGCONT)
     assert it.server.get()[0] == 200
     assert "MainThread" in it.ok("stack", "0")
+
+
+def test_a_stopped_master_answers_nobody(controlled: Callable[..., Controlled]) -> None:
+    it = controlled("plain")
+    it.server.signal("STOP")
+    try:
+        result = it.run("reload")
+    finally:
+        it.server.signal("CONT")
+    assert result.returncode == 3
+    assert "the master does not answer, and nothing was done. Is it stopped" in result.stderr
+    assert it.ok("reload") == "reloaded, generation 2 serves\n"  # and not 3
 
 
 # ---- callers that do their worst
