@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from forkserve.errors import ApplicationError, in_a_line, traceback_of
+from forkserve.proc.strays import strays_end_here
 
 _DEFAULT_NAMES = ("application", "app")
 _OWN = (__name__, "importlib")
@@ -62,7 +63,8 @@ def _import(name: str) -> Any:
     if not all(name.split(".")):
         raise ApplicationError("it does not name an application: write module:callable")
     try:
-        return importlib.import_module(name)
+        with strays_end_here():  # who is forked by the import is not who serves
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ApplicationError(
@@ -117,7 +119,8 @@ def _evaluate(module: Any, expression: str) -> Any:
         keywords = {str(item.arg): ast.literal_eval(item.value) for item in node.keywords}
     except (SyntaxError, ValueError):
         raise malformed from None
-    return _look_up(module, node.func, malformed)(*arguments, **keywords)
+    with strays_end_here():
+        return _look_up(module, node.func, malformed)(*arguments, **keywords)
 
 
 def _look_up(module: Any, node: ast.expr, malformed: ApplicationError) -> Any:

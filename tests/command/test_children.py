@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.command.harness import WAIT, Server, wait_for_death
+from tests.command.harness import PLAIN, WAIT, Server, run, wait_for_death
 
 Start = Callable[..., Server]
 
@@ -99,3 +100,19 @@ def test_an_exception_that_nobody_can_show_is_a_500(start: Start) -> None:
     assert server.get("/unshowable")[0] == 500
     assert server.workers() == pids
     server.wait_for(r"SyntaxError \(which cannot be shown\)")
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "pass"])
+def test_a_child_that_the_import_forks_says_nothing_of_the_application(
+    start: Start, tmp_path: Path, end: str
+) -> None:
+    """What it came back to was the server's, and told that the application did not load."""
+    (tmp_path / "shop.py").write_text(
+        f"import os, sys\npid = os.fork()\nif pid == 0:\n    {end}\nelse:\n    os.waitpid(pid, 0)\n{PLAIN}"
+    )
+    checked = run("--check-config", "--user", "root", "shop", cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.count("loads") == 1
+    for option in ("--reload", "--preload"):
+        server = start(option, "shop", cwd=tmp_path)  # and no line at ERROR
+        assert server.get() == (200, b"hello")
