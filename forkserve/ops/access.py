@@ -329,6 +329,16 @@ class AccessLog:
             )
         return line[: longest - 1]
 
+    def end(self) -> None:
+        """There is nobody left to write more. What is lost now stays so."""
+        if self.file.lost:
+            were = "1 line was" if self.file.lost == 1 else f"{self.file.lost} lines were"
+            self._tell(f"{were} lost, and it stays so: the access log {self._name} took no more")
+
+    @property
+    def _name(self) -> str:
+        return "on standard output" if self.file.path == "-" else self.file.path
+
     def _tell_at_times(self, text: str) -> None:
         now = self._clock()
         if now >= self._tell_again:
@@ -336,10 +346,10 @@ class AccessLog:
             self._tell(text)
 
     def _say_why(self, failure: OSError) -> None:
-        name = "on standard output" if self.file.path == "-" else self.file.path
         slow = isinstance(failure, BlockingIOError)
         why = "whoever reads it is too slow" if slow else failure.strerror
+        lost = f"{self.file.lost} lines are lost so far" if self.file.lost > 1 else "Lines are lost"
         self._tell_at_times(
-            f"the access log {name} cannot be written: {why}. Lines are lost, and counted, until "
+            f"the access log {self._name} cannot be written: {why}. {lost}, and counted, until "
             f"it can be{'; make room' if failure.errno in _FULL else ''}"
         )

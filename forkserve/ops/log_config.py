@@ -182,6 +182,9 @@ class Relay:
             return  # a child of the application has no such thread
         self._queue.put(None)
         self._thread.join(_LAST_CHANCE)
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._log.warning("lines of the logs were lost (%d): %s", lost, self._reason)
         if self._thread.is_alive():
             # The logging module waits for its handlers at the end, and would wait for ever.
             known = logging._handlerList  # type: ignore[attr-defined]

@@ -76,6 +76,7 @@ class LogFile:
 
     ``longest``     a line of more octets may be mixed with those of other processes; None: no such
     ``failure``     why the last line was lost; None if it was not
+    ``lost``        lines that are lost, and of which the log itself does not tell yet
     ``apology``     tells of lines that were lost
     ``lines_only``  each ``write`` has to be of whole lines
     """
@@ -86,7 +87,7 @@ class LogFile:
         self._fd = standard_stream
         self._write: Callable[[int, bytes], int] = os.write
         self._socket: socket.socket | None = None
-        self._lost = 0
+        self.lost = 0
         self._torn = False
         self.longest: int | None = None
         self.failure: OSError | None = None
@@ -145,16 +146,16 @@ class LogFile:
 
     def write(self, line: bytes, severity: int = INFO) -> None:
         """Append one line, or several that belong together. Never raises, nor blocks on a pipe."""
-        if self._lost or self._torn:
-            line = (b"\n" if self._torn else b"") + self.apology(self._lost) + line
+        if self.lost or self._torn:
+            line = (b"\n" if self._torn else b"") + self.apology(self.lost) + line
         written = 0
         try:
             while written < len(line):
                 written += self._write(self._fd, line[written:])
-            self._lost, self._torn, self.failure = 0, False, None
+            self.lost, self._torn, self.failure = 0, False, None
         except OSError as error:
             self.failure = error
-            self._lost += 1
+            self.lost += 1
             self._torn = self._torn or written > 0
 
     def close(self) -> None:

@@ -57,13 +57,13 @@ class Syslog(LogFile):
 
     def write(self, line: bytes, severity: int = INFO) -> None:
         """Send each line as a datagram. Never raises, nor blocks."""
-        if self._lost and not self._reported:
-            lost = self._lost
+        if self.lost and not self._reported:
+            lost = self.lost
             if self._send(self.apology(lost).rstrip(b"\n"), severity):
                 self._reported = lost
         for text in line.rstrip(b"\n").split(b"\n"):
             if not self._send(text, severity):
-                self._lost += 1
+                self.lost += 1
 
     def _send(self, text: bytes, severity: int) -> bool:
         """False: it is lost, for sure."""
@@ -76,7 +76,7 @@ class Syslog(LogFile):
                 return False
             # UDP: this is said of the line before, and nothing was sent now (udp(7)).
             if error.errno == errno.ECONNREFUSED:
-                self._lost += not self._reported
+                self.lost += not self._reported
                 self._reported = 0
             try:
                 self._hand_over(octets)
@@ -84,7 +84,7 @@ class Syslog(LogFile):
                 return False
             return True
         self.failure = None
-        self._lost -= self._reported  # nobody has said that the report did not arrive
+        self.lost -= self._reported  # nobody has said that the report did not arrive
         self._reported = 0
         return True
 

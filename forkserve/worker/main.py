@@ -18,6 +18,7 @@ from forkserve.develop.board import Board
 from forkserve.errors import EXIT_OK
 from forkserve.hooks.views import Newborn
 from forkserve.net.listeners import Listener
+from forkserve.ops.access import AccessLog
 from forkserve.ops.logs import LogFile
 from forkserve.ops.scoreboard import Row
 from forkserve.ops.statsd import LineCounter, StatsD, ToldTally
@@ -135,7 +136,7 @@ def run_worker(
         os.register_at_fork(after_in_child=loop.let_go)
         hooks.post_worker_init(service)
         Orders(loop, channel, signals, partial(reopen, settings, log, files), hooks.worker_int)
-        crew = Crew(service, loop, cells, partial(_leave, hooks))
+        crew = Crew(service, loop, cells, partial(_leave, hooks, access))
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
         hooks.worker_exit()
@@ -209,8 +210,10 @@ def _environ(
     return environ
 
 
-def _leave(hooks: WorkerHooks) -> None:
+def _leave(hooks: WorkerHooks, access: AccessLog | None) -> None:
     hooks.worker_exit()
+    if access is not None:
+        access.end()
     _run_exit_functions()
 
 

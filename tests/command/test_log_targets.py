@@ -98,6 +98,19 @@ def test_a_rotation_under_load_loses_and_tears_no_line(
     assert all(map(whole, lines))
 
 
+def test_a_pipe_that_nobody_reads_is_told_at_the_end_too(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    server = start("plain", "--access-logfile", str(path))
+    with server.connect() as client:
+        while "cannot be written: whoever reads it is too slow" not in server.log:
+            assert client.get("/hello?" + "a" * 3000)[0] == 200
+    assert server.stop() == 0
+    server.wait_for(r"WARNING .* lines? (was|were) lost, and it stays so: the access log \S+pipe")
+    os.close(reader)
+
+
 def test_a_syslog(start: Start, tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,

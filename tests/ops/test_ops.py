@@ -213,6 +213,11 @@ def test_a_full_access_log_is_told_in_the_error_log(tmp_path: Path) -> None:
     now = 160.0
     log.write(ACCESS)
     assert len(told) == 2
+    assert (
+        "No space left on device. 5 lines are lost so far, and counted, until it can be" in told[1]
+    )
+    log.end()
+    assert told[2:] == ["5 lines were lost, and it stays so: the access log /dev/full took no more"]
     file.close()
 
 
