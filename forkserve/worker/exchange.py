@@ -265,8 +265,10 @@ class Exchange(Sink):
         if not environ:  # refused; what nobody may send is dropped here too
             drop = said.drop if said else ()
             environ = {key: text for key, text in self.head.fields.items() if key not in drop}
-            if request_id and FIELD in environ:
-                environ = {**environ, FIELD: request_id}  # as the application would see it
+            if request_id:  # as the application would see it
+                environ |= {FIELD: request_id, "forkserve.request_id": request_id}
+            if self.queued:
+                environ["forkserve.queue_seconds"] = self.queued
         called = writing = None
         if self.called:
             returned, stalled = self.returned or now, self._carrier.stalled

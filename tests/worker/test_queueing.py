@@ -379,6 +379,17 @@ def test_a_client_that_does_not_read_or_goes() -> None:
         assert peer.service.tally.counts[ABORTED] == 1
 
 
+def test_the_line_of_a_request_that_is_shed_can_have_its_id_and_its_wait() -> None:
+    peer = Peer(Site(), queue_timeout=1.0)
+    waiting(peer)
+    peer.clock.now += 2.0
+    turn(peer)
+    (access,) = peer.accesses.seen
+    assert access.status == 503
+    assert access.environ["forkserve.request_id"] == access.request_id != ""
+    assert access.environ["forkserve.queue_seconds"] == access.queued == 2.0
+
+
 # ---- ids
 
 MADE = r"[0-9a-f]{16}-[0-9a-f]+"
@@ -464,6 +475,7 @@ def test_the_access_line_of_a_refused_request_has_no_other_id(remote: tuple[str,
     assert access.status == 413
     assert (access.request_id == "abc") == (remote == LOCAL)
     assert access.environ["HTTP_X_REQUEST_ID"] == access.request_id
+    assert access.environ["forkserve.request_id"] == access.request_id
 
 
 def test_the_error_log_names_it() -> None:
