@@ -71,7 +71,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("preload_app", ("--preload",), _S, "preload", "In a process of its own, so HUP reloads it too.", True),
     Entry("sendfile", ("--no-sendfile",), _N, "", "files are sent by the kernel where that is right, and read block by block where it is not", True),
     Entry("reuse_port", ("--reuse-port",), _N, "", "the workers share one socket, and share work over it; a socket each would lose the clients that wait in it when its worker leaves", True),
-    Entry("chdir", ("--chdir",), _S, "chdir", "For the workers. Files of logs, pid and sockets are seen from where forkserve was started."),
+    Entry("chdir", ("--chdir",), _S, "chdir", "For the workers. Files of logs, pid and sockets are seen from where forkserve was started; modules are not looked for there."),
     Entry("daemon", ("-D", "--daemon"), _R, "", "it runs in the foreground; let systemd or a container keep it", True, (False, None)),
     Entry("raw_env", ("-e", "--env"), _S, "env", "For the workers; a Python file reads its own in os.environ."),
     Entry("pidfile", ("-p", "--pid"), _S, "pid", "Locked while it runs, so that a stale one is no obstacle."),
