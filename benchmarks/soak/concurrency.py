@@ -7,6 +7,7 @@ from array import array
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks import crew_stress
 from benchmarks.soak.crowd import NOTE
 from benchmarks.soak.rig import Run, pause, row
 
@@ -110,6 +111,17 @@ def sharing_2(run: Run) -> None:
 @row("sharing-4", "32 persistent connections at once, 4 workers, calls of 2 ms")
 def sharing_4(run: Run) -> None:
     _sharing(run, 4)
+
+
+@row("stress", "every kind of request, over every change of the lead, the workers and their number")
+def stress(run: Run) -> None:
+    """In the development mode of Python, with threads that switch every 10 us."""
+    for threads in (1, 4):
+        requests = run.count(250_000, 900)
+        faults = crew_stress.run(threads, requests, 24, seed=threads, reloads=run.count(20, 2))
+        run.told(f"requests, {threads} threads", requests)
+        run.at_most(f"faults, {threads} threads", len(faults), 0)
+        run.tables += faults[:1]
 
 
 def context_switches(pid: int) -> int:
