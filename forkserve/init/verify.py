@@ -65,19 +65,21 @@ def _site(directory: str, place: Place) -> str:
         return "not checked: there is no nginx here"
     with open(os.path.join(directory, place.site), encoding="utf-8") as file:
         site = file.read()
-    # nginx binds what it tests. Nobody's port is touched, and no right is needed.
-    site = re.sub(r"\blisten 80;", f"listen unix:{directory}/nginx.sock;", site)
+    # nginx binds what it tests. Nobody's port is touched, and no right is needed. Its names are
+    # seen from the directory, whose own may be too long for a socket, or have letters that end a
+    # word of its configuration.
+    site = re.sub(r"\blisten 80;", "listen unix:nginx.sock;", site)
     whole = os.path.join(directory, "nginx.conf")
     with open(whole, "w", encoding="utf-8") as file:
         file.write(
-            f"pid {directory}/nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n"
+            "pid nginx.pid;\nevents {}\nhttp {\naccess_log off;\n"
             + "".join(
-                f"{kind}_temp_path {directory}/{kind};\n"
+                f"{kind}_temp_path {kind};\n"
                 for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             )
             + f"{site}}}\n"
         )
-    done = _run([program, "-t", "-q", "-e", "stderr", "-c", whole])
+    done = _run([program, "-t", "-q", "-e", "stderr", "-p", directory, "-c", whole], directory)
     if done.returncode != 0:
         raise _wrong(place.site, "nginx", done.stderr.splitlines())
     return "nginx -t"

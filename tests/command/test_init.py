@@ -314,8 +314,9 @@ def test_a_reader_that_goes_away(flask: Path) -> None:
     assert "Traceback" not in result.stderr and "cannot be written" not in result.stderr
 
 
-def test_the_temporary_directory_is_gone(flask: Path, tmp_path: Path) -> None:
-    places = tmp_path / "tmp"
+@pytest.mark.parametrize("name", ["tmp", "a path; that is {too} long for a unix socket " * 3])
+def test_the_temporary_directory_is_gone(flask: Path, tmp_path: Path, name: str) -> None:
+    places = tmp_path / name
     places.mkdir()
     result = run("init", cwd=flask, env={"TMPDIR": str(places)})
     assert result.returncode == 0
