@@ -1,5 +1,5 @@
 # make run     the demonstration on port 8000
-# make test    every test
+# make test    every test; make test TESTS=tests/http: some
 # make check   formatting, lint, types
 # make bench   forkserve beside other servers
 # make soak    whether anything is lost, in full counts
@@ -14,8 +14,14 @@ PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 run: $(VENV)/.run
 	$(BIN)/forkserve --workers 4 --bind :8000 forkserve.demo:application
 
+# Those of the command wait for processes most of the time: two at once take half as long.
 test: $(VENV)/.test
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	$(BIN)/python -m pytest --ignore=tests/command
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/command
+endif
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check forkserve tests benchmarks
