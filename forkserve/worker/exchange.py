@@ -4,16 +4,17 @@ It lives from the moment a request is accepted until the last octet of its respo
 kernel, or given up. Only the owner of its connection may call it.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
 from forkserve.errors import in_a_line, traceback_of
-from forkserve.http.errors import InvalidResponse
+from forkserve.http.errors import InvalidResponse, ProtocolError
 from forkserve.http.forwarded import FIELDS, Forwarded
 from forkserve.http.framing import RequestFraming
-from forkserve.http.head import Head
+from forkserve.http.head import Head, parse_head
 from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.ops.statsd import OF_APPLICATION
@@ -342,8 +343,11 @@ class Exchange(Sink):
 
 
 def refused(carrier: Carrier, head: Head | None, octets: bytes, began: float) -> Exchange:
-    """The exchange of a request that is not accepted; of one that could not be parsed, ``octets``
-    tell what the log and the answer's framing need."""
+    """The exchange of a request that is not accepted. Without a ``head``, ``octets`` tell what the
+    log and the answer's framing need: all, if it is whole and has only waited; or else a line."""
+    if head is None:
+        with contextlib.suppress(ProtocolError):
+            head = parse_head(octets, 0, carrier.service.limits)
     if head is None:
         line = octets.lstrip(b"\r\n")[:1024].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
         head = Head(line, line.partition(" ")[0], "", "", "", 1, {}, 0)

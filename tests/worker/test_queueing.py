@@ -250,6 +250,23 @@ def test_the_same_at_the_deadline() -> None:
     assert peer.accesses.seen[0].queued == 2.0
 
 
+@pytest.mark.parametrize(
+    "octets", [GET, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"]
+)
+def test_the_access_log_knows_whose_request_has_waited_in_vain(octets: bytes) -> None:
+    peer = Peer(hello, remote=LOCAL)
+    fields = b"Host: h\r\nX-Forwarded-For: 203.0.113.9\r\nX-Request-Id: a1\r\nReferer: x\r\n"
+    waiting(peer, octets.replace(b"Host: h\r\n", fields))
+    peer.wait(60.0)
+    assert peer.statuses() == [503]
+    (access,) = peer.accesses.seen
+    assert (access.remote, access.request_id) == ("203.0.113.9", "a1")
+    assert (access.line, access.environ["HTTP_REFERER"]) == (
+        octets[:-1].split(b"\r")[0].decode(),
+        "x",
+    )
+
+
 def test_so_it_is_by_the_clock_of_a_proxy_and_the_log_says_so_once() -> None:
     site = Site()
     for _ in range(2):
