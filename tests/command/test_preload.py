@@ -556,6 +556,17 @@ def test_children_of_the_application_hold_no_listener(start: Start, app: Path) -
             os.kill(pid, signal.SIGKILL)
 
 
+def test_a_child_of_the_import_that_comes_back_to_us_is_no_template(
+    start: Start, app: Path
+) -> None:
+    (app / "shop.py").write_text(f"import os\nos.fork()\n{PLAIN}")
+    server = start("--preload", "shop", cwd=app)
+    assert server.get() == (200, b"hello")
+    server.reload(2)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
 # ---- logs
 
 
