@@ -44,7 +44,7 @@ def init(context: click.Context, target: str | None, directory: str, force: bool
     try:
         if target is not None:
             _understand(target)
-        place, found = _look(os.path.abspath(directory), target)
+        place, found = _look(_absolute(directory), target)
         texts = files(found, place)
         with tempfile.TemporaryDirectory(prefix="forkserve-init-") as trial:
             for name, text in texts.items():
@@ -79,6 +79,17 @@ def _understand(target: str) -> None:
         APPLICATION.read(target)
     except ValueError as error:
         raise SettingsError([f"{target!r} {error}"]) from None
+
+
+def _absolute(directory: str) -> str:
+    try:
+        os.getcwd()
+    except OSError:
+        raise ForkserveError(
+            "the working directory is gone: somebody has removed it, or put another in its place. "
+            "Enter it anew"
+        ) from None
+    return os.path.abspath(directory)
 
 
 def _look(directory: str, target: str | None) -> tuple[Place, Found]:

@@ -323,6 +323,16 @@ def test_the_temporary_directory_is_gone(flask: Path, tmp_path: Path, name: str)
     assert list(places.iterdir()) == []
 
 
+def test_the_working_directory_is_gone(flask: Path) -> None:
+    command = f"cd {flask} && mv {flask} {flask}.old && rm -r {flask}.old && exec {COMMAND} init"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "forkserve init: the working directory is gone: somebody has removed it, or put another in "
+        "its place. Enter it anew\n"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can go without its rights")
 def test_a_directory_that_cannot_be_written(flask: Path) -> None:
     flask.chmod(0o555)
