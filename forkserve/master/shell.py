@@ -133,7 +133,8 @@ class Shell:
             self._control.close()
             self._generations.close_status()
         if self._exit_status:
-            self._succession.fail()
+            current = self._generations.current.settings
+            self._succession.fail(current.explained(self._supervisor.last_failure))
         self._generations.log.info("stopped")
         return self._exit_status
 
@@ -233,8 +234,6 @@ class Shell:
             self._pulse.heard(serial)
             if message is Message.BUSY:
                 self._gauge.busy(serial, time.monotonic())
-            elif message is Message.FAILED:
-                self._succession.failure = text
             elif message is Message.STACKS:
                 self._control.stacks.written(serial)
             event = event_of(message, serial, text)

@@ -43,7 +43,7 @@ class Succession:
     ``watchdog``   WATCHDOG_USEC, "" if there is none
     ``queue``      both ends of the hand-off queue, to hand on
     ``control``    the control socket: what was adopted, then what is to be handed on
-    ``failure``    why a worker could not boot; ``before_launch`` a hook, before an upgrade begins
+    ``before_launch``  a hook, before an upgrade begins
     """
 
     def __init__(self, command: Command) -> None:
@@ -55,7 +55,6 @@ class Succession:
         self.listeners: list[Listener] = []
         self.queue: tuple[int, int] | None = None
         self.control: Listener | None = None
-        self.failure = ""
         self.before_launch: Callable[[], None] = lambda: None
         self._upgrade = Upgrade()
         self._bequest: Bequest | None = None
@@ -107,11 +106,10 @@ class Succession:
         held = self._bequest is not None and self._bequest.pid_file == path
         return path + _SECOND if held else path
 
-    def fail(self, reason: str = "") -> None:
+    def fail(self, reason: str) -> None:
         """This process cannot take the place of the one before it, if there is one."""
         if self._before is not None and not self._said_ready:
-            known = reason or self.failure or "no worker could boot, and the lines above say why"
-            self._before.send(Message.FAILED, known.splitlines()[0])
+            self._before.send(Message.FAILED, (reason or "It did not say why").splitlines()[0])
 
     # ---- both, while they run
 
