@@ -99,7 +99,7 @@ def prepare_process(settings: Settings) -> Settings:
     except OSError:
         raise ForkserveError(
             "the working directory is gone: somebody has removed it, or put another in its place, "
-            "since the start. Start forkserve anew, or set `chdir` to a path that a deploy keeps"
+            "since the start. Start forkserve anew, or set --chdir to a path that a deploy keeps"
         ) from None
     tmp_dir = settings.tmp_dir
     if tmp_dir is not None and not (os.path.isdir(tmp_dir) and os.access(tmp_dir, _USABLE)):
