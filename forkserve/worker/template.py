@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forkserve.develop.board import Board
-from forkserve.errors import EXIT_OK, EXIT_SOFTWARE
+from forkserve.errors import EXIT_OK
 from forkserve.hooks.calling import call, looked_up
 from forkserve.hooks.loggers import lend
 from forkserve.hooks.views import Newborn, Server, Worker
@@ -78,8 +78,6 @@ def run_template(
         dump_stacks_to(files.error)
         audit = Audit()
         app, targets = load(settings, log, log_config, generation, board, True)
-        if template.forked:  # by the application, and came back to us
-            return EXIT_SOFTWARE
         warning = audit.warning(settings.app)
         if warning is not None:
             log.warning("%s", settings.explained(warning))
@@ -93,10 +91,7 @@ def run_template(
 
 
 class _Template:
-    """Hears the master's orders, one at a time. Used by the main thread only.
-
-    ``forked``: this is a child that the application has forked.
-    """
+    """Hears the master's orders, one at a time. Used by the main thread only."""
 
     def __init__(
         self,
@@ -112,14 +107,12 @@ class _Template:
         self._log = log
         self._files = files
         self._bearing = False  # the child that is forked is a worker
-        self.forked = False
 
     def let_go(self) -> None:
         """In a child: give up what is the template's alone; in one of the application's, all."""
         self._signals.close()
         self._channel.close()
-        self.forked = not self._bearing
-        if self.forked:
+        if not self._bearing:
             for close in self._for_workers:
                 close()
 
