@@ -105,7 +105,6 @@ def test_options_that_do_not_exist_are_problems_like_the_others() -> None:
         (["-u", "", "plain"], "--user: user: '' is no user of this machine"),
         (["plain", "bare"], "one application is served, not plain and bare"),
         (["--max-requests", "-1", "plain"], "is less than 1"),
-        (["--max-requests-jitter", "5", "plain"], "without max_requests"),
         (
             ["--limit-request-line", "100000", "--limit-request-head", "64K", "plain"],
             "limit_request_head",
