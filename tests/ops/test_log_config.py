@@ -36,7 +36,11 @@ handlers = ["file"]
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     for name in ("forkserve.error", "forkserve.access", "gunicorn.error", "gunicorn.access"):
         logging.getLogger(name).handlers.clear()
