@@ -36,6 +36,7 @@ from forkserve.ops.access import compile_format
 from forkserve.ops.logs import LogFile, error_log
 from forkserve.proc.command import command_of, names_interpreter
 from forkserve.proc.descriptors import ensure_standard_streams
+from forkserve.proc.signals import raise_at_ctrl_c
 from forkserve.settings import Loaded, Settings, declarations, reference
 from forkserve.settings.kinds import FLAG
 from forkserve.settings.sources import suggestion
@@ -49,7 +50,8 @@ _CHECKS: dict[str, Callable[[Any], object]] = {"access_log_format": compile_form
 
 
 def main() -> NoReturn:
-    """The entry point of the console script, and of ``python -m forkserve``."""
+    """The command, once all of this is imported."""
+    raise_at_ctrl_c()
     ensure_standard_streams()
     if sys.argv[1:2] == ["init"]:  # an application of that name is init:app
         from forkserve.init.command import init  # no server needs it

@@ -15,6 +15,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_APPLICATION = 3
 EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: our own fault
+EXIT_INTERRUPTED = 130  # by Ctrl-C, as a shell calls it
 
 
 class ForkserveError(Exception):

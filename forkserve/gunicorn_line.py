@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from forkserve.errors import EXIT_INTERRUPTED
 from forkserve.settings import declarations
 from forkserve.settings.gunicorn import ENTRIES, TABLE, Entry
 from forkserve.settings.translation import in_our_form, spelled, translate
@@ -57,13 +58,22 @@ def add_options(command: click.Command) -> None:
 
 class Command(click.Command):
     """A command that takes the beginning of an option of Gunicorn's for the option, as there, if it
-    is that of one only, and -w=4 for -w 4."""
+    is that of one only, and -w=4 for -w 4. Ctrl-C, until the master hears signals, is told in a
+    line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """With whole names."""
         known = {option for param in self.params for option in (*param.opts, *param.secondary_opts)}
         known |= {"--", *ctx.help_option_names}
         return super().parse_args(ctx, [_whole(word, known) for word in args])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nforkserve: interrupted, and nothing was started", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 def _whole(word: str, known: set[str]) -> str:

@@ -12,7 +12,6 @@ import click
 from forkserve import __version__
 from forkserve.ctl import tables
 from forkserve.ctl.client import (
-    EXIT_INTERRUPTED,
     EXIT_NO_SERVER,
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -22,12 +21,15 @@ from forkserve.ctl.client import (
     Server,
     find_socket,
 )
+from forkserve.errors import EXIT_INTERRUPTED
+from forkserve.proc.signals import raise_at_ctrl_c
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main() -> NoReturn:
-    """The entry point of the console script."""
+    """The command, once all of this is imported."""
+    raise_at_ctrl_c()
     try:
         _command(prog_name="forkservectl")
     except NoServer as error:

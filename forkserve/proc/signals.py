@@ -84,6 +84,13 @@ def meant(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
     return [number for number in numbers if not (terminal and number == signal.SIGWINCH)]
 
 
+def raise_at_ctrl_c() -> None:
+    """From now on SIGINT is a KeyboardInterrupt, unless it is ignored: there is something to be
+    tidied up. (Before, it ends the process: see ``forkserve/__main__.py``.)"""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def blocked() -> Iterator[None]:
     """Hold back every signal for as long as the block runs, in it and in children forked in it."""

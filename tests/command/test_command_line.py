@@ -1,6 +1,7 @@
 """The command line, as a new operator meets it: every message helps, and nothing is half started."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import forkserve
-from tests.command.harness import APPS, COMMAND, Lines, Server, Tail, clean_environ, run
+from tests.command.harness import APPS, COMMAND, WAIT, Lines, Server, Tail, clean_environ, run
 
 Start = Callable[..., Server]
 
@@ -434,3 +435,36 @@ def test_a_flag_is_an_option_without_a_value(tmp_path: Path) -> None:
     ):
         result = run("--print-config", *arguments, "plain", env=env)
         assert f"uwsgi_api = {shown}" in result.stdout.splitlines()
+
+
+# ---- Ctrl-C before it serves
+
+
+@pytest.mark.parametrize("name", ["forkserve", "forkservectl"])
+def test_ctrl_c_while_python_reads_the_code_is_no_traceback(
+    tmp_path: Path, gate: Path, name: str
+) -> None:
+    (tmp_path / "click.py").write_text(f"print('importing', flush=True)\nopen({str(gate)!r})")
+    with subprocess.Popen(
+        [Path(COMMAND).with_name(name)], env={**clean_environ(), "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=WAIT) == ("", "")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_while_a_configuration_file_is_tried(tmp_path: Path, gate: Path) -> None:
+    config = tmp_path / "f.py"
+    config.write_text(f"open({str(gate)!r}).read()\n")
+    with (
+        subprocess.Popen(
+            [COMMAND, "-c", config, "plain"], env=clean_environ(), stderr=subprocess.PIPE, text=True
+        ) as process,
+        gate.open("w"),
+    ):  # when the file has come there
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "\nforkserve: interrupted, and nothing was started\n"
