@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from forkserve.worker.loop import Loop
 from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
 from forkserve.worker.service import Service
+from forkserve.worker.state import State
 from forkserve.wsgi.environ import listener_environ
 from tests.certificates import Certificates
 from tests.worker.peer import GET, Clock, echo, hello, statuses
@@ -341,6 +343,27 @@ def test_a_turn_that_was_long_accepts_more(lasted: float, accepted: int) -> None
     worker.turn()
     assert len(worker.held) == accepted + 1
     del clients
+
+
+def test_an_idle_connection_costs_less_than_1k() -> None:
+    """As `worker_connections` says; its client is counted too. What the kernel holds is not."""
+    worker = Worker(connections=1000)
+    first = worker.pair()
+    first.send(GET)
+    worker.turn(2)  # what the first request of a process makes stays
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        clients = [worker.pair() for _ in range(200)]
+        for client in clients:
+            client.send(GET)
+        worker.turn(2)
+        assert [connection.state for connection in worker.held] == [State.IDLE] * 201
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(clients) < 1024
+    first.close()
 
 
 def test_at_the_limit_the_longest_idle_connections_make_room() -> None:
