@@ -700,6 +700,31 @@ def test_privileges_are_dropped_for_good(start: Start) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_a_master_without_descriptors_does_what_it_can(
+    start: Start, tmp_path: Path, preload: tuple[str, ...]
+) -> None:
+    log = ("--access-logfile", str(tmp_path / "access.log"))
+    errors = ("could not be forked", "cannot be started", "Too many open files", "died", "SIGKILL")
+    server = start("-w", "2", "--status", "127.0.0.1:0", *log, *preload, "plain", errors=errors)
+    server.wait_for("the status page is on")
+    server.wait_for("is ready", count=2)
+    one, *_ = [int(found[1]) for found in server.wait_for(r"worker 0 gen 1 \(pid (\d+)\) is ready")]
+    subprocess.run(["prlimit", "--pid", str(server.pid), "--nofile=3:4096"], check=True)
+    server.signal("USR2")
+    server.wait_for("USR2: upgrade refused.*could not be forked: Too many open files")
+    server.signal("HUP")
+    server.wait_for("HUP: reload refused.*Too many open files")
+    server.signal("USR1")
+    server.wait_for("USR1")
+    os.kill(one, signal.SIGKILL)
+    server.wait_for("worker 0 .*could not be forked: Too many open files")
+    assert server.get() == (200, b"hello")
+    subprocess.run(["prlimit", "--pid", str(server.pid), "--nofile=4096:4096"], check=True)
+    server.reload(2)
+    assert server.get() == (200, b"hello")
+
+
 def test_running_out_of_descriptors_kills_nobody(start: Start) -> None:
     server = start("plain", errors=("no connection can be accepted",))
     worker = server.workers()[0]
