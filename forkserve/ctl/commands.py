@@ -93,6 +93,10 @@ def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _show(text: str) -> None:
+    click.echo(tables.readable(text))
+
+
 def _show_json(answer: dict[str, Any]) -> None:
     click.echo(json.dumps(answer, indent=2))
 
@@ -109,7 +113,7 @@ def status(context: click.Context, as_json: bool) -> None:
     if as_json:
         _show_json(answer)
     else:
-        click.echo(tables.status(answer, _columns()))
+        _show(tables.status(answer, _columns()))
 
 
 @_command.command()
@@ -121,7 +125,7 @@ def ps(context: click.Context, as_json: bool) -> None:
     if as_json:
         _show_json({"ok": True, "requests": calls})
     else:
-        click.echo(tables.requests(calls, _columns()))
+        _show(tables.requests(calls, _columns()))
 
 
 @_command.command()
@@ -153,11 +157,11 @@ def top(context: click.Context, interval: float, once: bool) -> None:
 @click.pass_context
 def stack(context: click.Context, slot: int) -> None:
     """The Python stack of each thread of the worker in SLOT, which goes on meanwhile."""
-    click.echo(tables.stack(_find(context).ask("stack", slot=slot)))
+    _show(tables.stack(_find(context).ask("stack", slot=slot)))
 
 
 def _report(answer: dict[str, Any]) -> None:
-    click.echo(tables.readable(answer["text"]))
+    _show(answer["text"])
 
 
 @_command.command()
@@ -208,7 +212,7 @@ def config(context: click.Context, as_json: bool) -> None:
     if as_json:
         _show_json(answer)
     else:
-        click.echo(tables.config(answer))
+        _show(tables.config(answer))
 
 
 @_command.command()
@@ -218,4 +222,4 @@ def config(context: click.Context, as_json: bool) -> None:
 def stop(context: click.Context, now: bool, no_wait: bool) -> None:
     """Stop the server, and wait until it has ended."""
     answer = _find(context).ask("stop", to_the_end=not no_wait, now=now)
-    click.echo(tables.readable(answer["text"]) if no_wait else "stopped")
+    _show(answer["text"] if no_wait else "stopped")

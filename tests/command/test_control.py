@@ -391,6 +391,38 @@ def test_stop_now(controlled: Callable[..., Controlled], gate: Path) -> None:
     assert it.server.wait() == 0
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ok": True, "generation": "\x1b[2J", "settings": {}, "text": "\x1b[2J"},
+        {"ok": False, "error": "no\n\x1b[2J"},
+    ],
+)
+def test_who_stands_in_for_the_master_moves_no_terminal(
+    tmp_path: Path, answer: dict[str, Any]
+) -> None:
+    """The user of the service, who need not be root, may put any socket in its place."""
+    path = tmp_path / "x.ctl"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _ = sock.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        results = [ctl("-s", str(path), command) for command in ("config", "reload")]
+        thread.join(WAIT)
+    for result in results:
+        assert "\\x1b[2J" in result.stdout + result.stderr
+        assert "\x1b" not in result.stdout + result.stderr
+
+
 # ---- stack
 
 
