@@ -433,3 +433,26 @@ def test_the_page_shows_what_runs(
     octets = picture.read_bytes()
     assert struct.unpack(">II", octets[16:24]) == (width, 1100)  # of IHDR, the first chunk of a PNG
     assert len(octets) > 30_000  # an empty page has a tenth of it
+
+
+def test_the_page_shows_a_slot_that_nobody_fills(start: Start, app: Path, tmp_path: Path) -> None:
+    server = start(
+        "-w", "2", "--status", "127.0.0.1:0", "--name", "the shop", "shop", cwd=app,
+        errors=("died: SIGKILL", "could not boot"),
+    )  # fmt: skip
+    status = Status(server)
+    status.until("/readyz", 200)
+    (app / "shop.py").write_text("raise RuntimeError('broken on purpose')")
+    workers = json.loads(status.ask("/status.json")[1])["workers"]
+    os.kill(next(worker["pid"] for worker in workers if worker["slot"] == 1), signal.SIGKILL)
+    environ = {**clean_environ(), "HOME": str(tmp_path)}
+    words = [*browser(tmp_path, 1200), "--dump-dom", status.url + "/"]
+    page = ""
+    while "no worker" not in page:  # an attempt may be under way just then
+        page = subprocess.run(
+            words, env=environ, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    assert "<title>the shop | forkserve</title>" in page
+    assert "ready, 1 slot without a worker" in page
+    assert page.count('class="lane"') == 2
+    assert "boot failed: exit status 3" in page
