@@ -50,7 +50,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("wsgi_app", (), _S, "app", "Also as the argument."),
     Entry("bind", ("-b", "--bind"), _S, "bind", "Also `fd://N`, and for unix sockets mode and owner: `unix:/run/app.sock,mode=660`."),
     Entry("backlog", ("--backlog",), _S, "backlog", "The log says so if the kernel clips it."),
-    Entry("workers", ("-w", "--workers"), _S, "workers", "Also `auto`, and MIN:MAX, which follows the load. $WEB_CONCURRENCY is read."),
+    Entry("workers", ("-w", "--workers"), _S, "workers", "Also `auto`, and MIN:MAX, which follows the load. $WEB_CONCURRENCY is read, where the file names no number."),
     Entry("worker_class", ("-k", "--worker-class"), _N, "", "there is one kind of worker, which keeps connections open and has `threads`"),
     Entry("threads", ("--threads",), _S, "threads", "No worker class goes with it."),
     Entry("worker_connections", ("--worker-connections",), _S, "worker_connections", "Open connections of a worker, idle ones included; calls at a time are `threads`."),

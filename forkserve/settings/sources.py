@@ -22,6 +22,8 @@ from forkserve.settings.python_file import cannot_be_read, is_python, read_pytho
 
 PREFIX = "FORKSERVE_"
 
+_CONCURRENCY = "WEB_CONCURRENCY"
+
 # What Kubernetes sets in every container beside a service that is named "forkserve", or
 # "forkserve-web".
 _OF_KUBERNETES = re.compile(
@@ -78,6 +80,9 @@ def load_settings(
     problems = list(known_problems)
     notes: list[str] = []
     from_file = _from_file(file, problems, notes)
+    if (from_file or {}).get("workers", ("", file))[1] != file:
+        # A number that stands in Gunicorn's own file is meant, as there.
+        environ = {name: raw for name, raw in environ.items() if name != _CONCURRENCY}
     sources = [
         {**_defaults_of_others(environ), **defaults},
         from_file or {},
@@ -208,8 +213,8 @@ def _from_file(
 
 def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[Any, str]]:
     values: dict[str, tuple[Any, str]] = {}
-    if environ.get("WEB_CONCURRENCY"):
-        values["workers"] = (environ["WEB_CONCURRENCY"], "WEB_CONCURRENCY")
+    if environ.get(_CONCURRENCY):
+        values["workers"] = (environ[_CONCURRENCY], _CONCURRENCY)
     for variable, raw in environ.items():
         if not variable.startswith(PREFIX) or _is_of_kubernetes(variable, raw):
             continue

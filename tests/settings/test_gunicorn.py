@@ -430,6 +430,22 @@ def test_a_jitter_without_its_requests_is_no_reason_to_stop(tmp_path: Path) -> N
     assert (loaded.settings.max_requests_jitter, loaded.notes) == (50, ())
 
 
+def test_a_number_of_workers_in_the_file_is_meant(tmp_path: Path) -> None:
+    """As there, where WEB_CONCURRENCY is the default. Platforms set it unasked."""
+
+    def workers(name: str, text: str, **environ: str) -> tuple[object, str]:
+        file = tmp_path / name
+        file.write_text(text)
+        loaded = load_settings(str(file), environ, {"app": ("m:a", "x")}, {})
+        return loaded.settings.workers.least, loaded.origins["workers"]
+
+    assert workers("g.py", "workers = 1\n", WEB_CONCURRENCY="4") == (1, f"{tmp_path}/g.py, workers")
+    assert workers("g.py", "threads = 1\n", WEB_CONCURRENCY="4") == (4, "WEB_CONCURRENCY")
+    own = {"WEB_CONCURRENCY": "4", "FORKSERVE_WORKERS": "3"}
+    assert workers("g.py", "workers = 1\n", **own) == (3, "FORKSERVE_WORKERS")
+    assert workers("g.toml", "workers = 1\n", WEB_CONCURRENCY="4") == (4, "WEB_CONCURRENCY")
+
+
 def test_a_file_may_name_what_does_nothing_alone(tmp_path: Path) -> None:
     file = tmp_path / "g.py"
     text = (
