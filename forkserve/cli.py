@@ -20,6 +20,7 @@ from forkserve.gunicorn_line import (
     Command,
     add_options,
     not_read,
+    not_used,
     off,
     read_line,
     read_surroundings,
@@ -116,7 +117,8 @@ def _command(
         loaded = sources.load_first()
         status = EXIT_OK
         if not print_config:
-            _tell(line.notes + list(loaded.notes), loaded.settings)
+            notes = line.notes + list(loaded.notes) + not_used(loaded, os.environ)
+            _tell(notes, loaded.settings)
         if print_config:
             click.echo(reference.print_config(loaded).encode("utf-8", "backslashreplace"))
         elif check_config:

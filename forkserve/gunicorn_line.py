@@ -14,12 +14,13 @@ from typing import Any
 import click
 
 from forkserve.errors import EXIT_INTERRUPTED
-from forkserve.settings import declarations
+from forkserve.settings import Loaded, declarations
 from forkserve.settings.gunicorn import ENTRIES, TABLE, Entry
 from forkserve.settings.translation import in_our_form, spelled, translate
 
 VARIABLE = "GUNICORN_CMD_ARGS"
 _PROXIES = "FORWARDED_ALLOW_IPS"
+_PREFIX = "SCRIPT_NAME"
 _FILE = "gunicorn.conf.py"
 _PARAMETER = "gunicorn_"
 
@@ -132,6 +133,18 @@ def not_read(line: Line, environ: Mapping[str, str]) -> list[str]:
     if line.config is None and os.path.exists(_FILE):
         notes.append(f"{_FILE} is here, and is not read: name it with -c, or use --gunicorn-env")
     return notes
+
+
+def not_used(loaded: Loaded, environ: Mapping[str, str]) -> list[str]:
+    """Notes of what Gunicorn would make of the application's environment."""
+    own = any(it.startswith(f"{_PREFIX}=/") for it in loaded.settings.env)
+    if not own and not environ.get(_PREFIX):
+        return []
+    origin = loaded.origins["env"] if own else "the environment"
+    return [
+        f"{_PREFIX} ({origin}) is not used here, and PATH_INFO is the whole path: let the proxy "
+        "cut the prefix off, or set SCRIPT_NAME in a middleware of the application"
+    ]
 
 
 def origin_of(name: str, given: object) -> str:

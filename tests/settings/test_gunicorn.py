@@ -10,7 +10,7 @@ import pytest
 
 from forkserve.cli import _command
 from forkserve.errors import SettingsError
-from forkserve.gunicorn_line import Line, not_read, read_line, read_surroundings
+from forkserve.gunicorn_line import Line, not_read, not_used, read_line, read_surroundings
 from forkserve.ops.access import compile_format
 from forkserve.settings import declarations, load_settings
 from forkserve.settings.gunicorn import ATOMS, ENTRIES, TABLE, VERSION, Entry, Verdict
@@ -285,6 +285,20 @@ def test_trusted_proxies_of_the_environment_are_behind_all_else(tmp_path: Path) 
     file.write_text('forwarded_allow_ips = "none"')
     loaded = load_settings(str(file), {}, {"app": ("a", "x")}, {}, (), line.defaults)
     assert loaded.settings.forwarded_allow_ips == ("none",)
+
+
+def test_a_prefix_of_the_environment_is_told_to_do_nothing() -> None:
+    """It changes every route of the application."""
+
+    def notes(variables: dict[str, str], *env: str) -> list[str]:
+        given = {"app": ("m:a", "x"), **({"env": ([*env], "--env")} if env else {})}
+        return not_used(load_settings(None, variables, given, {}), variables)
+
+    assert notes({}) == notes({"SCRIPT_NAME": ""}) == notes({}, "SCRIPT_NAME_OF=/a") == []
+    (note,) = notes({"SCRIPT_NAME": "/shop"})
+    assert note.startswith("SCRIPT_NAME (the environment) is not used here, and PATH_INFO is the")
+    (note,) = notes({}, "A=b", "SCRIPT_NAME=/shop")
+    assert note.startswith("SCRIPT_NAME (--env) is not used here")
 
 
 # ---- the file
