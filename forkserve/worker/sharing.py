@@ -31,7 +31,7 @@ class Sharing:
         self._queue = queue
         self._row = row
         self._environs = environs
-        self._recall_at = _NEVER  # when the first of those given to anybody is to be answered
+        self._recall_at = _NEVER  # when the first of those that were given is to be answered
 
     @property
     def possible(self) -> bool:
@@ -61,19 +61,18 @@ class Sharing:
             if not self.give(connection):
                 break  # there is no room in the queue
             given.append(connection)
-            if not idle:
-                self._recall_at = min(self._recall_at, connection.deadline)
+            self._recall_at = min(self._recall_at, connection.deadline)
             idle = max(0, idle - 1)
         return given
 
     def again(self, waiting: Iterable[Connection], now: float) -> float:
-        """When to try again for ``waiting``, or to see what became of those given to anybody."""
+        """When to try again for ``waiting``, or to see what became of those that were given."""
         retry = now + AGAIN if any(item.portable for item in waiting) else _NEVER
         return min(retry, self._recall_at)
 
     def recalls(self, now: float) -> bool:
-        """The deadline has come of some that were given to anybody: if they are still on their way,
-        they are to be taken back."""
+        """The deadline has come of some that were given: if they are still on their way, they are
+        to be taken back."""
         if now < self._recall_at:
             return False
         self._recall_at = _NEVER
