@@ -12,8 +12,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 
-import click
-
 from forkserve.errors import (
     EXIT_APPLICATION,
     EXIT_FAILED,
@@ -23,6 +21,7 @@ from forkserve.errors import (
     in_a_line,
 )
 from forkserve.net.syslog import PREFIX
+from forkserve.proc.descriptors import tell
 from forkserve.proc.signals import describe_status
 from forkserve.settings import Settings
 
@@ -59,10 +58,10 @@ def _load_in_child(load: Callable[[], object], writing: int, explain: Callable[[
         load()
         status = EXIT_OK
     except ForkserveError as error:
-        click.echo(f"forkserve: {error.report(explain)}", err=True)
+        tell(f"forkserve: {error.report(explain)}")
         status = error.exit_status
     except BaseException as error:  # noqa: BLE001 - a child must not return into its parent's frames
-        click.echo(f"forkserve: loading it raised {in_a_line(error)}", err=True)
+        tell(f"forkserve: loading it raised {in_a_line(error)}")
         status = EXIT_APPLICATION
     finally:
         with contextlib.suppress(Exception):  # the application may have put anything there

@@ -36,7 +36,7 @@ from forkserve.net.systemd import Notifier, take_listen_fds, take_watchdog
 from forkserve.ops.access import compile_format
 from forkserve.ops.logs import LogFile, error_log
 from forkserve.proc.command import command_of, names_interpreter
-from forkserve.proc.descriptors import ensure_standard_streams
+from forkserve.proc.descriptors import ensure_standard_streams, tell
 from forkserve.proc.signals import raise_at_ctrl_c
 from forkserve.settings import Loaded, Settings, declarations, reference
 from forkserve.settings.kinds import FLAG
@@ -137,7 +137,7 @@ def _tell(notes: list[str], settings: Settings) -> None:
     """Say what was accepted, and does nothing."""
     if settings.log_level in ("debug", "info"):
         for note in notes:
-            click.echo(f"forkserve: {note}", err=True)
+            tell(f"forkserve: {note}")
 
 
 # What an option means without its value, where Gunicorn has it so.
@@ -195,9 +195,9 @@ def _as_option(name: str) -> str:
 def _complain(error: ForkserveError, explain: Callable[[str], str]) -> None:
     problems = error.problems if isinstance(error, SettingsError) else [error.report(explain)]
     for problem in problems:
-        click.echo(f"forkserve: {problem}", err=True)
+        tell(f"forkserve: {problem}")
     if isinstance(error, SettingsError):
-        click.echo("forkserve: nothing was started. See forkserve --help", err=True)
+        tell("forkserve: nothing was started. See forkserve --help")
 
 
 def _serve(loaded: Loaded, sources: Sources, succession: Succession, config: str | None) -> int:
@@ -220,9 +220,7 @@ def _serve(loaded: Loaded, sources: Sources, succession: Succession, config: str
     )
     status = Shell(settings, sources.read, entrances, succession, lookout).run()
     if status != EXIT_OK and settings.error_logfile != "-":
-        click.echo(
-            f"forkserve: it has failed; the log says why: {settings.error_logfile}", err=True
-        )
+        tell(f"forkserve: it has failed; the log says why: {settings.error_logfile}")
     return status
 
 
@@ -244,16 +242,14 @@ def _inherited(origin_of_bind: str) -> list[FdAddress]:
     for_pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     inherited = take_listen_fds(os.environ, os.getpid())
     if inherited and origin_of_bind not in ("default", "PORT"):
-        click.echo(
+        tell(
             f"forkserve: the sockets of LISTEN_FDS ({len(inherited)}) take the place of bind "
-            f"({origin_of_bind})",
-            err=True,
+            f"({origin_of_bind})"
         )
     elif count and not inherited:
-        click.echo(
+        tell(
             f"forkserve: LISTEN_FDS={count} is ignored, because LISTEN_PID is {for_pid} and this "
-            f"is process {os.getpid()}: start forkserve without a shell in between, or by exec",
-            err=True,
+            f"is process {os.getpid()}: start forkserve without a shell in between, or by exec"
         )
     return inherited
 
@@ -267,12 +263,12 @@ def _check(settings: Settings) -> None:
         app, _ = load_for_worker(settings, log, log_config, 0, None, False)
         warning = debug_warning(app)
         if warning is not None and not settings.debugger:
-            click.echo(f"forkserve: {warning}", err=True)
+            tell(f"forkserve: {warning}")
 
     load_tls(settings)
     log_config = load_log_config(settings)
     unfit = unfit_certificate(settings)
     check(settings, load)
     if unfit is not None:
-        click.echo(f"forkserve: {settings.explained(unfit)}", err=True)
+        tell(f"forkserve: {settings.explained(unfit)}")
     click.echo(f"the settings are sound, and the application {settings.app} loads")

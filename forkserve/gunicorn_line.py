@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from forkserve.errors import EXIT_INTERRUPTED
+from forkserve.proc.descriptors import tell
 from forkserve.settings import Loaded, declarations
 from forkserve.settings.gunicorn import ENTRIES, TABLE, Entry
 from forkserve.settings.translation import in_our_form, spelled, translate
@@ -73,7 +74,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("\nforkserve: interrupted, and nothing was started", err=True)
+            tell("\nforkserve: interrupted, and nothing was started")
             ctx.exit(EXIT_INTERRUPTED)
 
 

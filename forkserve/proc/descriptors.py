@@ -21,6 +21,13 @@ def allow_descriptors(wanted: int) -> int:
     return soft
 
 
+def tell(text: str) -> None:
+    """Say it on the standard error stream. Where a disk is full, or nobody reads, it is lost, as a
+    line of a log would be, and nobody is stopped by that."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
 def ensure_standard_streams() -> None:
     """Open 0, 1 and 2 on /dev/null where they are closed.
 

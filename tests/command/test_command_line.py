@@ -437,6 +437,31 @@ def test_a_flag_is_an_option_without_a_value(tmp_path: Path) -> None:
         assert f"uwsgi_api = {shown}" in result.stdout.splitlines()
 
 
+# ---- a disk that is full
+
+
+def test_a_note_that_nobody_takes_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    """Standard error is a file on a full disk; the note is about -k."""
+    log = tmp_path / "log"
+    with (
+        open("/dev/full", "w") as full,
+        subprocess.Popen(
+            [COMMAND, "-k", "gthread", "-b", "127.0.0.1:0", "--error-logfile", log, "plain"],
+            env=clean_environ(), cwd=APPS, stderr=full,
+        ) as process,
+        Tail(log) as lines,
+    ):  # fmt: skip
+        lines.wait_for("serves plain on")
+        process.terminate()
+        assert process.wait(WAIT) == 0
+
+
+def test_a_complaint_that_nobody_takes_has_its_status() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([COMMAND, "-w", "x"], env=clean_environ(), stderr=full, check=False)
+    assert result.returncode == 2
+
+
 # ---- Ctrl-C before it serves
 
 
