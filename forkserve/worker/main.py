@@ -135,7 +135,8 @@ def run_worker(
         )  # fmt: skip
         os.register_at_fork(after_in_child=loop.let_go)
         hooks.post_worker_init(service)
-        Orders(loop, channel, signals, partial(reopen, settings, log, files), hooks.worker_int)
+        reopen_logs = partial(reopen, settings, log, files, speaks=speaks)
+        Orders(loop, channel, signals, reopen_logs, hooks.worker_int)
         crew = Crew(service, loop, cells, partial(_leave, hooks, access))
         loop.begin()
     except Exception as error:  # noqa: BLE001 - the master waits to hear why

@@ -60,16 +60,20 @@ def capture(settings: Settings, files: LogFiles) -> None:
         capture_output(*files)
 
 
-def reopen(settings: Settings, log: logging.Logger, files: LogFiles) -> None:
-    """Open the log files anew."""
+def reopen(
+    settings: Settings, log: logging.Logger, files: LogFiles, *, speaks: bool = True
+) -> None:
+    """Open the log files anew. What stands in the way of one process does so for all: one that
+    ``speaks`` tells of it."""
     for file in files:
         if file is not None:
             try:
                 file.open()
             except OSError as error:
-                log.error(
-                    "USR1: cannot open %s. What was open stays in use", why_not(file.path, error)
-                )
+                log.log(
+                    logging.ERROR if speaks else logging.DEBUG,
+                    "USR1: cannot open %s. What was open stays in use", why_not(file.path, error),
+                )  # fmt: skip
     capture(settings, files)
 
 

@@ -139,7 +139,7 @@ class _Template:
                 return EXIT_OK
             message, text = unpack(octets)
             if message is Message.REOPEN:
-                reopen(preloaded.settings, self._log, self._files)
+                reopen(preloaded.settings, self._log, self._files, speaks=False)
             elif message is Message.FORK and fd is not None:
                 slot, row = map(int, text.split())
                 end = Channel.of(fd)

@@ -96,3 +96,23 @@ def test_root_follows_no_link_of_another_user(start: Start, name: str) -> None:
         assert server.stop() == 0
         assert target.read_text().startswith("precious")
         assert target.read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+def test_what_cannot_be_opened_anew_is_not_told_by_each_worker(
+    start: Start, tmp_path: Path, preload: bool
+) -> None:
+    log = tmp_path / "logs" / "access"
+    log.parent.mkdir()
+    server = start(
+        *(["--preload"] if preload else []), "-w", "4", "--access-logfile", str(log), "plain",
+        errors=("USR1: cannot open",),
+    )  # fmt: skip
+    server.wait_for("is ready", count=4)
+    log.unlink()
+    log.parent.rmdir()
+    server.signal("USR1")
+    server.wait_for("USR1: cannot open", count=6 if preload else 5)
+    assert server.stop() == 0
+    told = [line for line in server.lines if " ERROR " in line]
+    assert ["[master" in line for line in told] == [True, False], server.log
