@@ -250,6 +250,11 @@ def peak_memory(pid: int) -> int:
     return int(found[1]) << 10
 
 
+def page_faults(pid: int) -> int:
+    """How often the kernel had to give a process a page of memory (proc(5), minflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def pieces(body: bytes) -> Iterator[bytes]:
     """A body of no announced length, for clients that send one in chunks."""
     for start in range(0, len(body), 10_000):
