@@ -26,6 +26,7 @@ STATES = (
 )  # fmt: skip
 """What connections are waited for (worker/state.py, in its order); nobody counts the last."""
 
+_FIRST = LATENCY_BOUNDS[0]
 BUCKETS = len(LATENCY_BOUNDS) + 1
 
 # Where each number stands. Statuses by their first digit: 0 is a request that was killed, or whose
@@ -63,16 +64,19 @@ class Tally:
     def over(
         self, status: int, lasted: float, busy: float, queued: float, received: int, sent: int
     ) -> None:
-        """A request is over. Times are in seconds; ``received`` and ``sent`` count octets."""
+        """A request is over. Times are in seconds; ``received`` and ``sent`` count octets.
+
+        (Each request pays: of the quick ones it is known without a search where they belong.)
+        """
         counts, seconds = self.counts, self.seconds
         counts[STATUSES + (status // 100 if status < 600 else 0)] += 1
-        counts[LATENCY + bisect_left(LATENCY_BOUNDS, lasted)] += 1
+        counts[LATENCY + (bisect_left(LATENCY_BOUNDS, lasted) if lasted > _FIRST else 0)] += 1
         counts[RECEIVED] += received
         counts[SENT] += sent
         seconds[0] += busy
         seconds[2] += lasted
         if queued:
-            counts[QUEUE + bisect_left(LATENCY_BOUNDS, queued)] += 1
+            counts[QUEUE + (bisect_left(LATENCY_BOUNDS, queued) if queued > _FIRST else 0)] += 1
             seconds[1] += queued
         self.changed = True
 

@@ -37,6 +37,7 @@ OWN_MODULES = (
     "forkserve.ops.own_paths",
 )  # which no traceback begins with
 _NO_BODY = RequestFraming(0, False)
+_NO_ENVIRON: Mapping[str, object] = {}
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
 
 _RETRY_AFTER = "5"
@@ -97,7 +98,7 @@ class Exchange(Sink):
         self.head = head
         self.body = body
         self.encoder = ResponseEncoder(head.method, head.minor, framing.persist)
-        self.environ: Mapping[str, object] = {}
+        self.environ = _NO_ENVIRON
         self.began = began
         self.request_id = self.aborted = ""
         self.queued = self.called = self.returned = 0.0
@@ -262,7 +263,7 @@ class Exchange(Sink):
         """What the access log is told, when it is over."""
         encoder, said = self.encoder, self.forwarded
         request_id = self.request_id or self.identify()
-        environ, self.environ = self.environ, {}  # which holds `early_hints`, and so this
+        environ, self.environ = self.environ, _NO_ENVIRON  # which holds `early_hints`, and so this
         if not environ:  # refused; what nobody may send is dropped here too
             drop = said.drop if said else ()
             environ = {key: text for key, text in self.head.fields.items() if key not in drop}
@@ -308,7 +309,8 @@ class Exchange(Sink):
         if encoder.dropped:
             self._report_dropped(encoder.dropped)
         self.stage = COMMITTED
-        self._raise_if_revoked()
+        if service.verdicts:
+            self._raise_if_revoked()
         return service.own_lines(service.clock())
 
     def _raise_if_revoked(self) -> None:

@@ -78,7 +78,8 @@ class Stream:
         ``more``: further octets follow at once. Blocks while more than that is waiting, which only
         happens in a call: the server's own answers are shorter. Raises ClientDisconnected.
         """
-        self.sent += len(octets)
+        length = len(octets)
+        self.sent += length
         if self.unsent is None:
             try:
                 sent = (
@@ -88,7 +89,7 @@ class Stream:
                 sent = 0
             except OSError as error:
                 raise ClientDisconnected(str(error)) from None
-            if sent == len(octets):
+            if sent == length:
                 return
             self._lag(memoryview(octets)[sent:])
         else:
