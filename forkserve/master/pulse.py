@@ -38,7 +38,10 @@ class Pulse:
             self.due = _NEVER
             return []
         before, patience = self._asked, timeout + GRACE
-        self._asked = {serial: before.get(serial, now) for serial in calls}
+        # One that is in a call may not be able to answer (C code): its time begins behind that.
+        self._asked = {
+            serial: now if running else before.get(serial, now) for serial, running in calls.items()
+        }
         self.due = now + patience
         for serial in calls:
             if serial not in before:
@@ -46,7 +49,7 @@ class Pulse:
         return [
             CallOverdue(serial, now - when, "")
             for serial, when in self._asked.items()
-            if now - when >= patience and not calls[serial]
+            if now - when >= patience
         ]
 
     def heard(self, serial: int) -> None:
