@@ -6,10 +6,10 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import TextIOBase
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import forkserve
@@ -41,13 +41,13 @@ from forkserve.worker.preface import connector
 from forkserve.worker.process import (
     Preloaded,
     capture,
-    freeze,
     give_up,
     hear_signals,
     introduce,
     load,
     prepare_process,
     reopen,
+    settle_memory,
 )
 from forkserve.worker.service import Service
 from forkserve.worker.stacks import take_stack_file
@@ -56,10 +56,6 @@ from forkserve.wsgi.environ import listener_environ
 
 if TYPE_CHECKING:
     import ssl
-
-_KEPT = 2 << 20
-"""Octets; twice as many of memory that is free for now stay with the process. With the 128 KiB of
-malloc, bodies of 64 have it given back to the kernel and taken anew, page by page, all the time."""
 
 _DESCRIPTORS = 256  # for the application, beside those of the connections and their bodies
 
@@ -126,9 +122,8 @@ def run_worker(
             settings, log, log_config, generation, board, speaks
         )  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
-        cells = row.cells()
-        app = trim.front(app)
-        service = Service(app, settings, Lead(cells[0]), log, access, time.monotonic, file_room)
+        app, cells = trim.front(app), row.cells()
+        service = Service(app, settings, Lead(cells[0]), log, access, monotonic, file_room)
         service.tally, service.announce = trim.told(row.tally()), channel.send
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
@@ -146,18 +141,11 @@ def run_worker(
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
         hooks.worker_exit()
         return give_up(channel, settings, error)
-    freeze()
-    _keep_freed_memory()
+    settle_memory()
     row.set_serving(True)
     channel.send(Message.READY)
     crew.serve()
     return EXIT_OK
-
-
-def _keep_freed_memory() -> None:
-    """Free a large block: glibc takes it as the measure of what is worth giving back (mallopt(3),
-    M_MMAP_THRESHOLD), unless MALLOC_TRIM_THRESHOLD_ or the like is set. Elsewhere: nothing."""
-    bytes(_KEPT)
 
 
 def _ready(

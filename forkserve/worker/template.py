@@ -32,13 +32,13 @@ from forkserve.worker.logs import LogFiles
 from forkserve.worker.process import (
     Preloaded,
     capture,
-    freeze,
     give_up,
     hear_signals,
     introduce,
     load,
     prepare_process,
     reopen,
+    settle_memory,
 )
 
 EnterWorker = Callable[[int, int, Channel, Preloaded], int]
@@ -83,7 +83,7 @@ def run_template(
             log.warning("%s", settings.explained(warning))
     except Exception as error:  # noqa: BLE001 - the master waits to hear why
         return give_up(channel, settings, error)
-    freeze()
+    settle_memory()
     channel.send(Message.READY)
     server.log, server.pid = log, master
     server.WORKERS = {}  # of this process

@@ -191,5 +191,6 @@ def test_the_access_line_of_a_refused_request_has_its_fields() -> None:
     assert peer.statuses() == [413]
     (access,) = peer.accesses.seen
     assert access.environ == {
-        "HTTP_HOST": "h", "HTTP_USER_AGENT": "curl", "CONTENT_LENGTH": "11"
+        "HTTP_HOST": "h", "HTTP_USER_AGENT": "curl", "CONTENT_LENGTH": "11",
+        "HTTP_X_REQUEST_ID": access.request_id, "forkserve.request_id": access.request_id,
     }  # fmt: skip
