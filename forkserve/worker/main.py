@@ -6,10 +6,10 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import TextIOBase
-from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import forkserve
@@ -123,7 +123,7 @@ def run_worker(
         )  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
         app, cells = trim.front(app), row.cells()
-        service = Service(app, settings, Lead(cells[0]), log, access, monotonic, file_room)
+        service = Service(app, settings, Lead(cells[0]), log, access, time.monotonic, file_room)
         service.tally, service.announce = trim.told(row.tally()), channel.send
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(

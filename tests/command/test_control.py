@@ -408,15 +408,17 @@ def test_who_stands_in_for_the_master_moves_no_terminal(
         sock.listen()
 
         def serve() -> None:
-            for _ in range(2):
-                client, _ = sock.accept()
-                with client:
-                    client.recv(4096)
-                    client.sendall(json.dumps(answer).encode() + b"\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = sock.accept()
+                    with client:
+                        client.recv(4096)
+                        client.sendall(json.dumps(answer).encode() + b"\n")
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         results = [ctl("-s", str(path), command) for command in ("config", "reload")]
+        sock.shutdown(socket.SHUT_RDWR)
         thread.join(WAIT)
     for result in results:
         assert "\\x1b[2J" in result.stdout + result.stderr

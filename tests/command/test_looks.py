@@ -26,7 +26,8 @@ SERVER = {
 }  # fmt: skip
 TOTALS = {
     "requests", "statuses", "errors", "aborted", "octets_in", "octets_out", "busy_seconds",
-    "queue_seconds", "latency_seconds", "given", "taken", "latency", "queue",
+    "queue_seconds", "latency_seconds", "given", "taken", "not_given", "not_taken",
+    "latency", "queue",
 }  # fmt: skip
 WORKER = TOTALS | {
     "slot", "pid", "generation", "state", "age", "threads", "connections", "rss", "restarts",
