@@ -113,6 +113,9 @@ class Client:
             if is_stuck(number):
                 self._ends = False
                 break  # the last on its connection
+        # Who has half-closed and waits for a second is taken for gone (worker/queueing.py), and what
+        # cannot be handed off, as some bodies, may wait for a stuck call.
+        self._ends = self._ends and octets.startswith(b"GET")
         if not octets:
             return False
         cuts = sorted(chance.randrange(len(octets)) for _ in range(chance.choice((0, 0, 0, 1, 3))))
