@@ -69,7 +69,7 @@ class Loop:
             self, service, listeners, environs, worker_connections, connect, queue
         )
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
-        self._turn_began = self.turn_lasted = 0.0
+        self._turn_began = self.turn_lasted = self._led_since = 0.0
         self.due = self._share_again = self._write_at = _NEVER
         self.leaving = self.quitting = False
         self._wakeup = wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -119,6 +119,7 @@ class Loop:
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
+        self._led_since = self._service.clock()
         self.admission.adjust()
         while not ((self.leaving or self.quitting) and self.over):
             if until is not None and until():
@@ -276,7 +277,7 @@ class Loop:
             return  # who leaves alone keeps them, and else gives all that it can
         now = self._service.clock()
         waiting = [item for item in self._ready if item.state is _READY]
-        for connection in self._sharing.relieve(waiting, now):
+        for connection in self._sharing.relieve(waiting, now, now - self._led_since):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
         self._share_again = min(self._share_again, self._sharing.again(self._ready, now))

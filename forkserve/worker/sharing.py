@@ -19,8 +19,9 @@ _NEVER = float("inf")
 AGAIN = 0.005
 """Seconds after which it is tried again for those that nobody could take."""
 
-# Seconds after which a request goes to any sibling, as if it had just come: the running call is of
-# the long ones. Before that it is likelier to be served here, and costs no hand-off.
+# Seconds after which a request goes to any sibling, as if it had just come: the running calls are of
+# the long ones. Before that it is likelier to be served here, and costs no hand-off. Not so if it is
+# the queue that is long, and no call: then all siblings may have one, and would only exchange them.
 _LONG_WAIT = 0.01
 
 
@@ -48,11 +49,14 @@ class Sharing:
         self._row.set_serving(False)
         self._recall_at = _NEVER
 
-    def relieve(self, waiting: Iterable[Connection], now: float) -> list[Connection]:
+    def relieve(self, waiting: Iterable[Connection], now: float, busy: float) -> list[Connection]:
         """Give away of ``waiting``, which are READY, what others serve sooner. Returns what went;
-        the caller forgets it without another word to the client."""
+        the caller forgets it without another word to the client.
+
+        ``busy``: for so many seconds no thread has become free.
+        """
         idle = self._row.idle_siblings()
-        to_anybody = self._row.has_siblings()
+        to_anybody = busy >= _LONG_WAIT and self._row.has_siblings()
         given = []
         for connection in waiting:
             late = to_anybody and now - connection.waits_since >= _LONG_WAIT
