@@ -113,8 +113,8 @@ class Client:
             if is_stuck(number):
                 self._ends = False
                 break  # the last on its connection
-        # Who has half-closed and waits for a second is taken for gone (worker/queueing.py), and what
-        # cannot be handed off, as some bodies, may wait for a stuck call.
+        # Who has half-closed and waits for a second is taken for gone (worker/queueing.py), and
+        # what cannot be handed off, as some bodies, may wait for a stuck call.
         self._ends = self._ends and octets.startswith(b"GET")
         if not octets:
             return False

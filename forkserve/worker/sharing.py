@@ -19,9 +19,9 @@ _NEVER = float("inf")
 AGAIN = 0.005
 """Seconds after which it is tried again for those that nobody could take."""
 
-# Seconds after which a request goes to any sibling, as if it had just come: the running calls are of
-# the long ones. Before that it is likelier to be served here, and costs no hand-off. Not so if it is
-# the queue that is long, and no call: then all siblings may have one, and would only exchange them.
+# Seconds after which a request goes to any sibling, as if it had just come: the running calls are
+# of the long ones. Before that it is likelier to be served here, and costs no hand-off. Not so if
+# it is the queue that is long, and no call: siblings may have one, too, and would exchange them.
 _LONG_WAIT = 0.01
 
 
