@@ -56,9 +56,8 @@ class RequestBody(ChunkReader):
 
     __slots__ = (
         "_asked", "_at", "_chunked", "_decoder", "_due", "_earned_for", "_error", "_file", "_given",
-        "_input",
-        "_on_disk", "_over", "_pieces", "_ready", "_service", "_sizes", "_source", "_streamed",
-        "_wants_continue", "_whole", "_withheld", "received",
+        "_input", "_on_disk", "_over", "_pieces", "_ready", "_service", "_sizes", "_source",
+        "_streamed", "_wants_continue", "_whole", "_withheld", "received",
     )  # fmt: skip
 
     def __init__(

@@ -54,9 +54,7 @@ class Intake(Stream):
 
     __slots__ = (
         "_began", "_head", "_looked_at", "arrived", "base", "counted", "deadline", "exchange",
-        "remote",
-        "served",
-        "state", "wake_at", "watched",
+        "remote", "served", "state", "wake_at", "watched",
     )  # fmt: skip
 
     def __init__(

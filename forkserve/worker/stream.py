@@ -57,8 +57,7 @@ class Stream:
 
     __slots__ = (
         "_queued", "buffer", "cell", "held", "received", "region", "sent", "service", "socket",
-        "stalled",
-        "take_by", "unsent",
+        "stalled", "take_by", "unsent",
     )  # fmt: skip
 
     def __init__(self, service: Service, sock: socket.socket) -> None:
