@@ -121,6 +121,8 @@ class Loop:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
         self._led_since = self._service.clock()
         self.admission.adjust()
+        if self._ready and not self._lead.calls:
+            self._relieve()  # what just was taken in, and what the leader before had not come to
         while not ((self.leaving or self.quitting) and self.over):
             if until is not None and until():
                 return

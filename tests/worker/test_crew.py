@@ -71,10 +71,12 @@ class Worker:
         row = board.row(index)
         row.take(values.threads)
         cells = row.cells()
+        self.queue = queue
+        self.lead = Lead(cells[0])
         self.log = Lines()
         self.logger = logger = logging.Logger("t")
         logger.addHandler(self.log)
-        service = Service(app, values, Lead(cells[0]), logger, None, time.monotonic, 10)
+        service = Service(app, values, self.lead, logger, None, time.monotonic, 10)
         service.tally = row.tally()
         tls = load_tls(values)
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
@@ -585,6 +587,22 @@ def test_who_woke_a_worker_that_is_told_to_retire_is_served_by_another() -> None
         assert answer(client) == b"/ "
         assert site.threads == [new.main.ident]
         assert ask(client) == b"/ "
+
+
+def test_who_was_handed_off_to_a_worker_that_then_is_in_a_call_goes_on_at_once() -> None:
+    """The standby takes it in as it takes the lead, and nothing else may happen there for long."""
+    with workers(Site(), 2, start=False) as (busy, idle):
+        client, server = socket.socketpair()
+        assert busy.queue is not None
+        assert busy.queue.give(server, Parcel(("192.0.2.1", "4711"), "h 80", 1, 1e9, GET))
+        server.close()
+        busy.lead.calls = False
+        busy.loop.run(until=lambda: True)
+        assert not busy.loop.connections
+        busy.lead.calls = True
+        idle.main.start()
+        assert answer(client) == b"/ "
+        busy.main.start()
 
 
 def test_all_that_siblings_have_handed_off_is_served_before_the_end() -> None:
