@@ -14,11 +14,14 @@ runs, since faulthandler has no SA_NODEFER), it has not.
 """
 
 import faulthandler
+import gc
 import json
 import os
 import re
 import signal
+import sys
 import threading
+from types import FrameType
 
 SIGNAL = signal.SIGRTMIN + 9
 """Some number that no program is known to use. Without our handler it would end the process, so
@@ -50,6 +53,21 @@ def write_stacks() -> None:
         faulthandler.dump_traceback(_fd, all_threads=True)
         names = {f"{thread.ident or 0:#018x}": thread.name for thread in threading.enumerate()}
         os.write(_fd, f"\n{NAMES}{json.dumps(names)}\n".encode())
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Of each thread of this process, by its ident: what it runs. For any thread.
+
+    No garbage is collected meanwhile. CPython up to 3.11.8 makes these frames under a lock of its
+    own, and if it collects an object of threading.local then, waits for it for ever (gh-106883).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class StackFile:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from forkserve.proc.stacks import current_frames
+
 _ADVICE = (
     "`preload`: the import of {app} has left behind what does not go well with a fork:\n{found}\n"
     "Threads do not run in the workers, and what they have locked stays locked there; connections, "
@@ -48,7 +50,7 @@ def _findings() -> Iterator[str]:
 def _threads() -> Iterator[str]:
     """Of Python only: the libraries that start others (BLAS, say) have fork hooks of their own."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():
+    for ident, frame in current_frames().items():
         if ident != threading.get_ident():
             yield f"thread {names.get(ident, str(ident))!r}, in {_function(frame)}"
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -99,3 +100,33 @@ def test_who_has_no_handler_is_not_killed() -> None:
         assert not wait_for_death(sleeper.pid, 0.1)
         os.kill(sleeper.pid, SIGNAL)  # what would have been
         assert sleeper.wait(10) == -SIGNAL
+
+
+def test_frames_are_had_while_there_is_garbage_that_concerns_all_threads() -> None:
+    """CPython 3.11 stood still for ever if it was collected in the middle (gh-106883)."""
+    code = """
+import gc, threading
+from forkserve.proc.stacks import current_frames
+class Local(threading.local):
+    pass
+def garbage():
+    local = Local()
+    local.text = "of this thread"
+    circle = [local]
+    circle.append(circle)
+    return circle
+for _ in range(10):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+gc.set_threshold(3, 1, 1)
+for _ in range(300):
+    kept = [garbage() for _ in range(3)]
+    gc.collect(0)
+    del kept
+    for _ in range(4):
+        assert len(current_frames()) == 11
+assert gc.isenabled()
+gc.disable()
+current_frames()
+assert not gc.isenabled()
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
