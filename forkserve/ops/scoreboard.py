@@ -18,10 +18,13 @@ from forkserve.settings.kinds import MOST_THREADS
 _REQUEST_OCTETS = 216  # a method, a target of 200 octets, and HTTP/1.1
 _CLIENT_OCTETS = 48  # an address of IPv6 with its zone has 45 octets and more
 # Start, request line, client, deadline; five cache lines that no other thread writes. The deadline,
-# 0.0 between two calls, is written last; its store is aligned, and so is in one piece.
-_CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd40x")
+# 0.0 between two calls, is written last; its store is aligned, and so is in one piece. Behind it,
+# in the first cell of a worker, stands an octet of its loop.
+_CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd")
+_CELL_OCTETS = 320
 _DEADLINE = struct.Struct("@d")
 _DEADLINE_AT = 8 + _REQUEST_OCTETS + _CLIENT_OCTETS
+_IDLE_AT = _CELL.size
 
 _TEXT_OCTETS = 1 << 20
 _TEXT_HEAD = struct.Struct("@qq")  # how often it was written (odd: it is being written), its length
@@ -105,10 +108,11 @@ class Scoreboard:
         self._rows = rows
         tallies_at = (2 * rows + 63) // 64 * 64
         self._cells_at = (tallies_at + SIZE * (rows + 1) + 63) // 64 * 64
-        self._text_at = self._cells_at + MOST_THREADS * _CELL.size * rows
+        self._text_at = self._cells_at + MOST_THREADS * _CELL_OCTETS * rows
         # Pages that nobody touches take no memory.
         self._memory = mmap.mmap(-1, self._text_at + _TEXT_HEAD.size + _TEXT_OCTETS)
-        self._tallies = memoryview(self._memory)[tallies_at : self._cells_at]
+        self._whole = memoryview(self._memory)
+        self._tallies = self._whole[tallies_at : self._cells_at]
 
     def row(self, index: int) -> "Row":
         """The row ``index``, as its last owner left it."""
@@ -130,6 +134,7 @@ class Scoreboard:
         owner any more."""
         self._memory[self._rows + index] = 0
         self._memory[index] = threads
+        self.idle_mark(index)[0] = 0
         for cell in self.cells(index):
             cell.end()
 
@@ -137,12 +142,22 @@ class Scoreboard:
         """Whether the worker takes what others hand off."""
         self._memory[self._rows + index] = serving
 
+    def idle_mark(self, index: int) -> memoryview:
+        """One octet, 1 while the worker is idle."""
+        at = self._first_cell(index) + _IDLE_AT
+        return self._whole[at : at + 1]
+
+    def is_idle(self, index: int) -> bool:
+        """Whether the worker waits for something to do, and could call the application."""
+        return bool(self._memory[self._first_cell(index) + _IDLE_AT])
+
     def cells(self, index: int) -> list[Cell]:
         """Of each thread of a worker."""
-        first = self._cells_at + index * MOST_THREADS * _CELL.size
-        return [
-            Cell(self._memory, first + thread * _CELL.size) for thread in range(self._memory[index])
-        ]
+        first, threads = self._first_cell(index), self._memory[index]
+        return [Cell(self._memory, first + thread * _CELL_OCTETS) for thread in range(threads)]
+
+    def _first_cell(self, index: int) -> int:
+        return self._cells_at + index * MOST_THREADS * _CELL_OCTETS
 
     def serving(self) -> Iterator[int]:
         """The rows of the workers that serve."""
@@ -239,11 +254,12 @@ class Row:
         """Whether any other worker serves."""
         return any(index != self._index for index in self._board.serving())
 
+    def idle_mark(self) -> memoryview:
+        """One octet: 1 while this worker waits for something to do, and could call the application.
+        (One that only is in no call may just be between two.)"""
+        return self._board.idle_mark(self._index)
+
     def idle_siblings(self) -> int:
-        """How many other workers serve, and have a thread that is in no call."""
+        """How many other workers serve, and are idle."""
         board = self._board
-        return sum(
-            any(not cell.deadline for cell in board.cells(index))
-            for index in board.serving()
-            if index != self._index
-        )
+        return sum(board.is_idle(index) for index in board.serving() if index != self._index)

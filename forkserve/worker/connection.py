@@ -69,7 +69,12 @@ class Connection(Intake):
             self.close()
         elif state is IDLE or (state is HEAD and not self.buffer):
             self._began = now
-            self._parse(self.buffer + octets, now)  # it may hold the CR of an empty line
+            octets = self.buffer + octets  # it may hold the CR of an empty line
+            if self.service.lead.inline or not self.service.lead.calls:
+                self._parse(octets, now)
+            else:
+                self.buffer = octets
+                self._wait_for_turn(now)
         elif state is HEAD:
             self._more_of_head(octets, now)
         elif state is BODY:

@@ -23,6 +23,7 @@ from forkserve.errors import EXIT_OK, EXIT_SOFTWARE, traceback_of
 from forkserve.ops.scoreboard import Cell
 from forkserve.proc.channel import Message
 from forkserve.proc.signals import blocked
+from forkserve.proc.stacks import current_frames
 from forkserve.worker.lead import ALONE, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
@@ -133,7 +134,7 @@ class Crew:
         if self._over:
             return False
         self._lead.cell = member.cell
-        self._lead.calls = True
+        self._lead.set_calls(True)
         return True
 
     def _rejoin(self, member: Member, lost: Lost) -> None:
@@ -195,7 +196,7 @@ class Crew:
 
     def _lead_without_calls(self) -> Member | None:
         """Run the loop until a member is back. None: it was over before."""
-        self._lead.calls = False
+        self._lead.set_calls(False)
         self._loop.run(until=lambda: self._next is not None)
         if self._loop.over:
             self._finish(None)
@@ -237,7 +238,7 @@ class Crew:
 
 def _stack_of(ident: int) -> str:
     """Where a thread stands in the application."""
-    frame = sys._current_frames().get(ident)
+    frame = current_frames().get(ident)
     frames = []
     while frame is not None and frame.f_globals.get("__name__") != "forkserve.wsgi.call":
         frames.append((frame, frame.f_lineno))

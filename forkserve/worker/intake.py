@@ -136,7 +136,7 @@ class Intake(Stream):
             return
         self.buffer = octets[head.end :]
         if framing.length == 0:
-            if not service.lead.calls:
+            if not service.lead.inline:
                 self.buffer = octets  # who serves it, perhaps another worker, parses it again
                 self._wait_for_turn(now)
                 return
@@ -201,7 +201,7 @@ class Intake(Stream):
             if not enough:
                 self.arrived = 0.0
                 self.deadline = body.deadline(now)
-            elif self.service.lead.calls:
+            elif self.service.lead.inline:
                 self._call(now)
             else:
                 self._put_back()

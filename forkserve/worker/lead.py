@@ -69,6 +69,7 @@ class Lead:
     ``cell``      of the thread that leads, on the scoreboard
     ``in_call``   that whose call it is in, or was in last
     ``calls``     the thread that leads may call the application
+    ``inline``    it does so for a request that is there; or else that waits for its turn
     ``turns``     odd while the loop waits for events, even while it works
     ``haste``     while it is not 0, recent calls were long: the lead is taken at once
     ``alert``     nobody watches: ``rouse`` is to be called when a turn begins
@@ -82,6 +83,7 @@ class Lead:
         "cell",
         "haste",
         "in_call",
+        "inline",
         "lock",
         "returned",
         "rouse",
@@ -94,7 +96,7 @@ class Lead:
         self.lock = threading.Lock()
         self.lock.acquire()
         self.cell = cell
-        self.calls = True
+        self.calls = self.inline = True
         self.in_call: InCall | None = None
         self.turns = 0
         self.haste = 0
@@ -102,6 +104,10 @@ class Lead:
         self.rouse: Callable[[], None] = _nobody
         self.wake: Callable[[], None] = _nobody
         self.returned: deque[InCall] = deque()
+
+    def set_calls(self, calls: bool) -> None:
+        """Whether the thread that leads now may call the application."""
+        self.calls = self.inline = calls
 
     def take(self, timeout: float) -> bool:
         """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.

@@ -23,7 +23,7 @@ from forkserve.worker.connection import Connection
 from forkserve.worker.deadlines import Deadlines
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.lead import InCall
+from forkserve.worker.lead import LONG, InCall
 from forkserve.worker.preface import Connect
 from forkserve.worker.service import Service
 from forkserve.worker.sharing import AGAIN, Sharing
@@ -69,9 +69,10 @@ class Loop:
             self, service, listeners, environs, worker_connections, connect, queue
         )
         self._sharing = Sharing(queue, row, environs) if queue is not None and row else None
+        self._idle = memoryview(bytearray(1)) if row is None else row.idle_mark()
         self._turn_began = self.turn_lasted = self._led_since = 0.0
         self.due = self._share_again = self._write_at = _NEVER
-        self.leaving = self.quitting = False
+        self.leaving = self.quitting = self._heard_all = False
         self._wakeup = wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead.wake = lambda: os.eventfd_write(wakeup, 1)
         self.watch(wakeup, self._on_wakeup)
@@ -121,8 +122,8 @@ class Loop:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
         self._led_since = self._service.clock()
         self.admission.adjust()
-        if self._ready and not self._lead.calls:
-            self._relieve()  # what just was taken in, and what the leader before had not come to
+        if self._ready:
+            self._serve_ready()  # first those that wait: there may always be somebody new
         while not ((self.leaving or self.quitting) and self.over):
             if until is not None and until():
                 return
@@ -130,30 +131,13 @@ class Loop:
         self._service.tally.write()
 
     def once(self, *, wait: bool = True) -> None:
-        """Wait for something to do, and do it. Raises Lost. (One function: each request pays.)"""
+        """Wait for something to do, and do it. Raises Lost. (Each request pays.)"""
         service, connections, lead = self._service, self.connections, self._lead
-        if lead.returned:
-            self._settle_returned()
-            wait = False  # it may have been the last
-        now = service.clock()
-        self.turn_lasted = now - self._turn_began
-        if self._service.tally.changed and self._write_at == _NEVER:
-            self._write_at = now + WRITE_EVERY
-        self.due = due = min(
-            self._deadlines.first, self.admission.again, self._share_again, self._write_at
-        )
-        timeout = None if due == _NEVER else max(0.0, due - now)
-        if not wait or (lead.calls and (self._ready or self._service.closings)):
-            timeout = 0.0
-        # Who is late is told after all were heard: under a load there always is somebody to hear.
-        most = _EVENTS if now < due else len(connections) + len(self._others) + 1
-        lead.turns += 1
-        events = self._epoll.poll(timeout, most)
-        lead.turns += 1
-        if lead.alert:
-            lead.rouse()
-        self._turn_began = began = service.clock()
-        service.lag, service.woke = now - service.woke, began if lead.calls else service.woke
+        events = self._next_events(wait=wait)
+        due, began = self.due, self._turn_began
+        # Behind those that wait, and in a turn that is long already, others queue up.
+        lead.inline = lead.calls and not self._ready
+        until = began + LONG
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None:
@@ -164,10 +148,13 @@ class Loop:
             if state is _READY or state is _RUNNING:
                 self._turn_away(fd, connection)
                 continue
+            now = service.clock()
+            if now > until:
+                lead.inline = False
             if state is _FLUSH:
-                connection.writable(service.clock())
+                connection.writable(now)
             else:
-                connection.readable(service.clock())
+                connection.readable(now)
             # The usual case, idle again and parked already, is sorted out here.
             if (
                 connection.state is not _IDLE
@@ -178,14 +165,44 @@ class Loop:
                 self.park(fd, connection)
         if self._ready:
             self._serve_ready()
-        if self._service.closings and lead.calls:
-            close_files(self._service)
-        if began >= due and len(events) < most:
+        if service.closings and lead.calls:
+            close_files(service)
+        if began >= due and self._heard_all:
             # By the time of the poll: others may have sent what is waited for during a long call.
             self._check_deadlines(began)
-        if self._service.requests >= self._due_after:
+        if service.requests >= self._due_after:
             self._due_after = _NEVER
-            self._service.announce(Message.DUE, str(self._service.requests))
+            service.announce(Message.DUE, str(service.requests))
+
+    def _next_events(self, *, wait: bool) -> list[tuple[int, int]]:
+        """What epoll tells next; with ``wait`` False, or with something to do, at once."""
+        service, lead = self._service, self._lead
+        if lead.returned:
+            self._settle_returned()
+            wait = False  # it may have been the last
+        now = service.clock()
+        self.turn_lasted = now - self._turn_began
+        if service.tally.changed and self._write_at == _NEVER:
+            self._write_at = now + WRITE_EVERY
+        self.due = due = min(
+            self._deadlines.first, self.admission.again, self._share_again, self._write_at
+        )
+        timeout = None if due == _NEVER else max(0.0, due - now)
+        if not wait or (lead.calls and (self._ready or service.closings)):
+            timeout = 0.0
+        # Who is late is told after all were heard: under a load there always is somebody to hear.
+        most = _EVENTS if now < due else len(self.connections) + len(self._others) + 1
+        lead.turns += 1
+        self._idle[0] = lead.calls and timeout != 0.0
+        events = self._epoll.poll(timeout, most)
+        self._idle[0] = 0
+        lead.turns += 1
+        if lead.alert:
+            lead.rouse()
+        self._heard_all = len(events) < most
+        self._turn_began = began = service.clock()
+        service.lag, service.woke = now - service.woke, began if lead.calls else service.woke
+        return events
 
     def let_go(self) -> None:
         """In a child that the application has forked: close what is the worker's alone, or clients
@@ -261,28 +278,38 @@ class Loop:
                 self.park(call.socket.fileno(), call)
 
     def _serve_ready(self) -> None:
-        """One request of each connection that has sent ahead: none starves the others."""
-        if not self._lead.calls:
+        """One request of each connection that waits for its turn: none starves the others."""
+        service, lead = self._service, self._lead
+        if not lead.calls:
             self._relieve()
             return
+        if self.turn_lasted >= LONG and len(self._ready) > 1 and self.helped:
+            self._relieve()
+        lead.inline = True
+        long = self._turn_began + LONG
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
             if connection.state is _READY:
-                connection.turn(self._service.clock())
+                connection.turn(service.clock())
                 self.park(connection.socket.fileno(), connection)
+                now = service.clock()
+                if now >= long and (now >= long + LONG or self.helped):
+                    break  # others are to be heard first, or can be given what is left
 
     # ---- hand-off
 
     def _relieve(self) -> None:
-        """No thread is free: let siblings have what waits for one."""
+        """Let siblings have what waits for a thread here, but for what a free one does next."""
         if self._sharing is None or self.leaving:
             return  # who leaves alone keeps them, and else gives all that it can
-        now = self._service.clock()
+        now, calls = self._service.clock(), self._lead.calls
         waiting = [item for item in self._ready if item.state is _READY]
-        for connection in self._sharing.relieve(waiting, now, now - self._led_since):
+        busy = 0.0 if calls else now - self._led_since
+        for connection in self._sharing.relieve(waiting[calls:], now, busy):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
-        self._share_again = min(self._share_again, self._sharing.again(self._ready, now))
+        unserved = () if calls else self._ready
+        self._share_again = min(self._share_again, self._sharing.again(unserved, now))
 
     def _give(self, fd: int, connection: Connection) -> bool:
         """This worker retires: let a sibling have the connection, if it is between requests."""

@@ -549,9 +549,13 @@ def test_siblings_serve_and_some_are_idle() -> None:
     assert not rows[0].has_siblings()
     for row in rows:
         row.set_serving(True)
-    assert rows[0].has_siblings() and rows[0].idle_siblings() == 2
+    assert rows[0].has_siblings() and rows[0].idle_siblings() == 0  # nobody has said so
+    for row in rows:
+        row.idle_mark()[0] = 1
     for cell in rows[1].cells():
         cell.begin(1.0, 1.0, "GET / HTTP/1.1")
+    assert (rows[0].idle_siblings(), rows[1].idle_siblings()) == (2, 2)  # it is the loop that says
+    rows[1].idle_mark()[0] = 0
     assert (rows[0].idle_siblings(), rows[1].idle_siblings()) == (1, 2)
     rows[2].set_serving(False)
     assert (rows[0].idle_siblings(), rows[0].has_siblings()) == (0, True)

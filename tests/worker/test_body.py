@@ -83,7 +83,7 @@ def test_a_request_that_waits_for_a_thread_is_again_as_it_came(
 ) -> None:
     """So that another worker can have it."""
     peer = Peer(whole, **settings)
-    peer.service.lead.calls = False
+    peer.service.lead.set_calls(False)
     middle = len(head) - 5 * cut
     for piece in ((head + body)[:middle], (head + body)[middle:]):
         peer.send(piece, run=False)
@@ -96,7 +96,7 @@ def test_a_request_that_waits_for_a_thread_is_again_as_it_came(
         assert peer.connection.buffer == head + body
     began = peer.clock.now
     peer.clock.now += 2.0
-    peer.service.lead.calls = True
+    peer.service.lead.set_calls(True)
     assert peer.connection.deadline == began + peer.service.queue_timeout
     if not head.startswith(EXPECT) and not settings:
         peer.run()

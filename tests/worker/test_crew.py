@@ -26,6 +26,7 @@ from forkserve.ops import tally
 from forkserve.ops.scoreboard import Scoreboard
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.signals import SignalQueue
+from forkserve.proc.stacks import current_frames
 from forkserve.settings import Settings
 from forkserve.worker.crew import Crew
 from forkserve.worker.environs import Environs
@@ -68,7 +69,7 @@ class Worker:
         self, app: Any, board: Scoreboard, index: int, queue: HandoffQueue | None, **settings: Any
     ) -> None:
         values = Settings(app="t:a", **settings)
-        row = board.row(index)
+        self.row = row = board.row(index)
         row.take(values.threads)
         cells = row.cells()
         self.queue = queue
@@ -119,8 +120,8 @@ class Worker:
 
     def rests(self) -> bool:
         """The main thread is in no call: it waits for the lead, or for something to do."""
-        frame = sys._current_frames().get(self.main.ident or 0)
-        return frame is None or frame.f_code.co_name in ("_await_lead", "once")
+        frame = current_frames().get(self.main.ident or 0)
+        return frame is None or frame.f_code.co_name in ("_await_lead", "_next_events")
 
     def end(self) -> None:
         self.master.send(Message.STOP)
@@ -239,6 +240,24 @@ def test_so_many_calls_run_at_once(threads: int) -> None:
         site.go.set()
         assert [answer(client) for client in slow] == [b"/slow "] * threads
         assert answer(late) == b"/ "
+
+
+@pytest.mark.parametrize(("threads", "idle"), [(1, False), (2, True)])
+def test_a_worker_is_idle_while_it_waits_and_could_call(threads: int, idle: bool) -> None:
+    site = Site()
+    with workers(site, threads=threads) as (worker,):
+        mark = worker.row.idle_mark()
+        wait_until(lambda: mark[0] == 1)
+        slow = worker.connect(SLOW)
+        assert site.begun.acquire(timeout=30)
+        if idle:
+            wait_until(lambda: mark[0] == 1)
+        for _ in range(20):
+            wait_until(lambda: worker.lead.turns % 2 == 1)  # it waits again, whoever leads
+            assert mark[0] == idle
+        site.go.set()
+        assert answer(slow) == b"/slow "
+        wait_until(lambda: mark[0] == 1)
 
 
 def test_a_request_that_waits_too_long_for_a_thread_is_told() -> None:
@@ -596,10 +615,11 @@ def test_who_was_handed_off_to_a_worker_that_then_is_in_a_call_goes_on_at_once()
         assert busy.queue is not None
         assert busy.queue.give(server, Parcel(("192.0.2.1", "4711"), "h 80", 1, 1e9, GET))
         server.close()
-        busy.lead.calls = False
+        idle.row.idle_mark()[0] = 1
+        busy.lead.set_calls(False)
         busy.loop.run(until=lambda: True)
         assert not busy.loop.connections
-        busy.lead.calls = True
+        busy.lead.set_calls(True)
         idle.main.start()
         assert answer(client) == b"/ "
         busy.main.start()

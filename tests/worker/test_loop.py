@@ -23,7 +23,8 @@ from forkserve.proc.signals import SignalQueue
 from forkserve.settings import Settings
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
-from forkserve.worker.lead import Lead
+from forkserve.worker.handoff import HandoffQueue
+from forkserve.worker.lead import LONG, Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
@@ -44,12 +45,17 @@ class Worker:
         connections: int = 100,
         due: float = 1e9,
         signals: SignalQueue | None = None,
+        queue: HandoffQueue | None = None,
         **settings: Any,
     ) -> None:
+        """``queue``: with it there is a ``sibling``, the row of which can be written."""
         self.clock = Clock()
         values = Settings(app="t:a", **settings)
-        row = Scoreboard(1).row(0)
-        row.take(1)
+        board = Scoreboard(2)
+        row, self.sibling = board.row(0), board.row(1)
+        for each in (row, self.sibling):
+            each.take(1)
+            each.set_serving(True)
         (cell,) = row.cells()
         self.service = Service(
             app,
@@ -69,7 +75,8 @@ class Worker:
         (self.listener,) = open_listeners([InetAddress("127.0.0.1", 0)], 128)
         self.loop = Loop(
             self.service, [self.listener], environs, connections, due,
-            connect=connector(values, load_tls(values)),
+            connect=connector(values, load_tls(values)), queue=queue,
+            row=None if queue is None else row,
         )  # fmt: skip
         self.master, channel = Channel.pair()
         self.service.announce = channel.send
@@ -145,6 +152,96 @@ def test_who_sends_ahead_starves_nobody() -> None:
         worker.turn()
         served += len(statuses(read(greedy)))
     assert served == 500
+
+
+def long_calls(worker: Worker) -> Any:
+    """An application whose calls last so long that one is enough for a turn of the loop."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        worker.clock.now += 2 * LONG
+        return hello(environ, start_response)
+
+    return app
+
+
+def answered(clients: list[socket.socket]) -> list[int]:
+    """Which of them have an answer now."""
+    return [number for number, client in enumerate(clients) if read(client)]
+
+
+def test_who_waits_for_long_calls_is_served_in_the_order_of_coming() -> None:
+    worker = Worker()
+    worker.service.app = long_calls(worker)
+    clients = [worker.pair() for _ in range(6)]
+    for client in clients[:4]:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == [0, 1]  # who came first, and who waited for the longest then
+    clients[4].send(GET)
+    worker.turn()
+    assert answered(clients) == [2]
+    clients[5].send(GET)
+    worker.turn()
+    assert answered(clients) == [3]
+    clients[2].send(GET)
+    worker.turn()
+    assert answered(clients) == [4]
+    worker.turn()
+    assert answered(clients) == [5]
+    worker.turn()
+    assert answered(clients) == [2]
+
+
+def test_a_turn_of_many_short_calls_serves_all() -> None:
+    worker = Worker()
+    clients = [worker.pair() for _ in range(50)]
+    for client in clients:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == list(range(50))
+
+
+def test_a_body_that_is_complete_waits_behind_long_calls_too() -> None:
+    worker = Worker()
+    worker.service.app = long_calls(worker)
+    clients = [worker.pair() for _ in range(4)]
+    clients[3].send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n")
+    worker.turn()
+    for client in clients[:3]:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == [0, 1]
+    clients[3].send(b"abc")
+    worker.turn()
+    assert answered(clients) == [2]
+    worker.turn()
+    assert answered(clients) == [3]
+
+
+def test_what_waits_behind_long_calls_goes_to_an_idle_sibling() -> None:
+    """All but what is served next here."""
+    queue = HandoffQueue.make()
+    assert queue is not None
+    worker = Worker(queue=queue)
+    worker.service.app = long_calls(worker)
+    clients = [worker.pair() for _ in range(5)]
+    for client in clients:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == [0, 1]
+    assert queue.take() is None
+    worker.sibling.idle_mark()[0] = 1
+    worker.turn()
+    assert answered(clients) == [2]
+    taken = queue.take()
+    assert taken is not None and taken[1].octets == GET
+    assert queue.take() is None  # one sibling, one request
+    assert len(worker.held) == 4
+    taken[0].close()
+    worker.sibling.idle_mark()[0] = 0
+    worker.turn()
+    assert answered(clients[4:]) == [0]
+    queue.close()
 
 
 def test_a_million_octets_of_requests_are_not_all_read_ahead() -> None:

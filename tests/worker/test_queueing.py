@@ -33,7 +33,7 @@ class Site:
 
 def waiting(peer: Peer, octets: bytes = GET) -> None:
     """A request comes, and there is no thread."""
-    peer.service.lead.calls = False
+    peer.service.lead.set_calls(False)
     peer.send(octets, run=False)
     peer.step()
     assert peer.state is State.READY
@@ -41,7 +41,7 @@ def waiting(peer: Peer, octets: bytes = GET) -> None:
 
 def turn(peer: Peer) -> None:
     """There is one."""
-    peer.service.lead.calls = True
+    peer.service.lead.set_calls(True)
     peer.run()
 
 
@@ -122,7 +122,7 @@ def test_the_wait_goes_along_in_a_parcel(serve: bool) -> None:
 
 def test_it_goes_on_waiting_for_no_longer_than_it_might() -> None:
     peer = Peer(hello)
-    peer.service.lead.calls = False
+    peer.service.lead.set_calls(False)
     peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now)
     assert peer.state is State.READY
     assert peer.connection.deadline == peer.clock.now + 57.0
@@ -296,7 +296,7 @@ def test_nobody_is_served_who_is_gone(kind: str, go: Any, octets: bytes) -> None
     site = Site()
     ends = socket.socketpair() if kind == "unix" else tcp_pair(65536, 65536)
     peer = Peer(site, ends=ends)
-    peer.service.lead.calls = False
+    peer.service.lead.set_calls(False)
     peer.send(octets, run=False)
     peer.run_to(State.READY)
     go(peer.socket)
@@ -316,7 +316,7 @@ def test_a_client_that_has_only_closed_for_sending(kind: str, seconds: float, ca
     """Over TCP nobody can know, so after a while it is taken for gone."""
     site = Site()
     peer = Peer(site, ends=socket.socketpair() if kind == "unix" else tcp_pair(65536, 65536))
-    peer.service.lead.calls = False
+    peer.service.lead.set_calls(False)
     peer.send(GET, run=False)
     peer.run_to(State.READY)
     peer.socket.shutdown(socket.SHUT_WR)

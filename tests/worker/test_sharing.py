@@ -28,11 +28,12 @@ class Pair:
         for index in (0, 1):
             board.row(index).take(1)
             board.row(index).set_serving(True)
-        (self.sibling,) = board.row(1).cells()
+        self.sibling_idle = board.row(1).idle_mark()
+        self.sibling_idle[0] = 1
         self.sharing = Sharing(queue, board.row(0), environs)
         for peer in self.peers:
             peer.connection.base = base
-            peer.service.lead.calls = False
+            peer.service.lead.set_calls(False)
             peer.send(GET)
             assert peer.state is State.READY
 
@@ -63,5 +64,5 @@ def test_a_busy_one_is_given_those_that_wait_for_a_long_call(
 ) -> None:
     """And none that wait behind many short ones, as they would there."""
     pair = Pair(queue, 3)
-    pair.sibling.begin(30.0, 1000.0, "GET /slow HTTP/1.1")
+    pair.sibling_idle[0] = 0
     assert pair.given(waited, busy) == given
