@@ -15,6 +15,8 @@ from collections.abc import Mapping
 
 START = "HTTP_X_REQUEST_START"
 TRACE = "HTTP_X_AMZN_TRACE_ID"
+SENT_AT = frozenset((START, TRACE))
+"""The CGI variables of the fields that say so."""
 
 _LONGEST_WAIT = 3600.0
 """Seconds that a request can have waited. Proxies give up much sooner: a clock is wrong."""

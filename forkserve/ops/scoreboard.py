@@ -22,7 +22,6 @@ _CLIENT_OCTETS = 48  # an address of IPv6 with its zone has 45 octets and more
 # in the first cell of a worker, stands an octet of its loop.
 _CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd")
 _CELL_OCTETS = 320
-_DEADLINE = struct.Struct("@d")
 _DEADLINE_AT = 8 + _REQUEST_OCTETS + _CLIENT_OCTETS
 _IDLE_AT = _CELL.size
 
@@ -37,11 +36,13 @@ class Cell:
     ``limit``: of the running call, from each sign of progress to the next. Not shared.
     """
 
-    __slots__ = ("_memory", "_offset", "limit")
+    __slots__ = ("_deadline", "_memory", "_offset", "limit")
 
-    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+    def __init__(self, memory: memoryview, offset: int) -> None:
         self._memory = memory
         self._offset = offset
+        at = offset + _DEADLINE_AT
+        self._deadline = memory[at : at + 8].cast("d")
         self.limit = 0.0
 
     def begin(self, limit: float, start: float, request: str, client: str = "") -> None:
@@ -58,17 +59,16 @@ class Cell:
 
     def extend(self, now: float) -> None:
         """The running call makes progress: a block was sent, or some of the body received."""
-        _DEADLINE.pack_into(self._memory, self._offset + _DEADLINE_AT, now + self.limit)
+        self._deadline[0] = now + self.limit
 
     def end(self) -> None:
         """The call is over."""
-        _DEADLINE.pack_into(self._memory, self._offset + _DEADLINE_AT, 0.0)
+        self._deadline[0] = 0.0
 
     @property
     def deadline(self) -> float:
         """That of the running call, 0.0 if there is none."""
-        value: float = _DEADLINE.unpack_from(self._memory, self._offset + _DEADLINE_AT)[0]
-        return value
+        return self._deadline[0]
 
     def read(self) -> "Call | None":
         """The running call, None if there is none.
@@ -154,7 +154,7 @@ class Scoreboard:
     def cells(self, index: int) -> list[Cell]:
         """Of each thread of a worker."""
         first, threads = self._first_cell(index), self._memory[index]
-        return [Cell(self._memory, first + thread * _CELL_OCTETS) for thread in range(threads)]
+        return [Cell(self._whole, first + thread * _CELL_OCTETS) for thread in range(threads)]
 
     def _first_cell(self, index: int) -> int:
         return self._cells_at + index * MOST_THREADS * _CELL_OCTETS

@@ -14,12 +14,14 @@ import io
 import socket
 
 from forkserve.http.errors import ProtocolError
+from forkserve.http.request_start import SENT_AT
 from forkserve.ops.tally import ABORTED as ABORTED_REQUESTS
 from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
 from forkserve.worker.identity import FIELD
 from forkserve.worker.intake import Intake
 from forkserve.worker.lead import Lost, overdue
+from forkserve.worker.queueing import WAITED
 from forkserve.worker.service import OVER, REVOKED
 from forkserve.worker.state import FRESH, ROWS, State
 from forkserve.worker.stream import RECV, RECV_HEAD, FileFailed
@@ -73,8 +75,7 @@ class Connection(Intake):
             if self.service.lead.inline or not self.service.lead.calls:
                 self._parse(octets, now)
             else:
-                self.buffer = octets
-                self._wait_for_turn(now)
+                self._wait_for_turn(octets, now)
         elif state is HEAD:
             self._more_of_head(octets, now)
         elif state is BODY:
@@ -141,11 +142,6 @@ class Connection(Intake):
             self.close()
 
     @property
-    def waits_since(self) -> float:
-        """When the request of a READY connection had come."""
-        return self.deadline - self.service.queue_timeout
-
-    @property
     def portable(self) -> bool:
         """It is between two requests, and all that there is of it goes into a parcel."""
         return (
@@ -199,9 +195,13 @@ class Connection(Intake):
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
         assert exchange is not None
-        if self._waited_in_vain(exchange, now):
+        since, fields = self.arrived or service.woke, exchange.head.fields
+        exchange.queued = queued = now - since if now > since else 0.0
+        # What has not waited is not asked further.
+        late = queued >= WAITED or service.lag >= WAITED or not SENT_AT.isdisjoint(fields)
+        if late and self._waited_in_vain(exchange, now):
             return
-        self.stalled = 0.0
+        self.arrived = self.stalled = 0.0
         self.state = RUNNING
         exchange.called = now
         self.deadline = now + service.timeout
@@ -320,14 +320,14 @@ class Connection(Intake):
     def _account(self, exchange: Exchange, now: float) -> None:
         """The request is over."""
         service = self.service
-        busy = exchange.returned - exchange.called if exchange.called else 0.0
         service.tally.over(
-            exchange.encoder.code, now - exchange.began, busy, exchange.queued,
+            exchange.encoder.code, now - exchange.began,
+            exchange.returned - exchange.called if exchange.called else 0.0, exchange.queued,
             self.received, self.sent,
         )  # fmt: skip
+        self.received = self.sent = 0
         if exchange.aborted:
             service.tally.add(ABORTED_REQUESTS)
-        self.received = self.sent = 0
         if service.access_log is not None:
             service.access_log.write(exchange.access(now))
 

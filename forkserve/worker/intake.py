@@ -11,7 +11,7 @@ from forkserve.http.errors import ProtocolError
 from forkserve.http.framing import CHUNKED, request_framing
 from forkserve.http.head import parse_head
 from forkserve.http.proxy_protocol import is_proxy_header
-from forkserve.http.request_start import START, TRACE
+from forkserve.http.request_start import SENT_AT
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS
@@ -86,6 +86,11 @@ class Intake(Stream):
             self.service.tally.move(PLACES[self.counted], PLACES[self.state])
             self.counted = self.state
 
+    @property
+    def waits_since(self) -> float:
+        """When the request of a READY connection had come."""
+        return self.deadline - self.service.queue_timeout
+
     # ---- for the other half to do
 
     @abstractmethod
@@ -137,8 +142,7 @@ class Intake(Stream):
         self.buffer = octets[head.end :]
         if framing.length == 0:
             if not service.lead.inline:
-                self.buffer = octets  # who serves it, perhaps another worker, parses it again
-                self._wait_for_turn(now)
+                self._wait_for_turn(octets, now)
                 return
             self.exchange = Exchange(self, head, framing, None, self._began)
             self._call(now)
@@ -205,7 +209,7 @@ class Intake(Stream):
                 self._call(now)
             else:
                 self._put_back()
-                self._wait_for_turn(now)
+                self._wait_for_turn(self.buffer, now)
 
     def _put_back(self) -> None:
         """Be as if nothing of a short request were parsed: who serves it, perhaps another worker,
@@ -218,9 +222,11 @@ class Intake(Stream):
         self.exchange.body.discard()
         self.exchange, self._head = None, b""
 
-    def _wait_for_turn(self, now: float) -> None:
-        """The request is there, and no thread to call the application."""
-        self.state = READY
+    def _wait_for_turn(self, octets: bytes, now: float) -> None:
+        """The request is there, and no thread to call the application, or others are before it.
+
+        ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so."""
+        self.state, self.buffer = READY, octets
         if not self.arrived:
             self.arrived = now
         self.deadline = self.arrived + self.service.queue_timeout
@@ -228,25 +234,19 @@ class Intake(Stream):
 
     def _waited_in_vain(self, exchange: Exchange, now: float) -> bool:
         """The request is not for the application any more: it has waited too long, or its client is
-        gone. (Each request comes here, and those that have not waited go on at once.)"""
-        service, fields, since = self.service, exchange.head.fields, self.arrived
-        if not since:
-            since = service.woke
-        queued = now - since if now > since else 0.0
-        if START in fields or TRACE in fields:
-            came = max(0.0, min(since, now) - self._began)
+        gone. Asked of one that may have waited, or whose fields tell when a proxy had it."""
+        service, fields, queued = self.service, exchange.head.fields, exchange.queued
+        if not SENT_AT.isdisjoint(fields):
+            came = max(0.0, min(self.arrived or service.woke, now) - self._began)
             queued = max(queued, service.waited(fields, self.remote[0], came))
-        if queued < WAITED and service.lag < WAITED:
-            exchange.queued = queued
-            self.arrived = 0.0
-            return False
-        if not self.arrived:
+        late = queued >= WAITED or service.lag >= WAITED
+        if late and not self.arrived:
             queued = max(queued, min(waited_in_kernel(self.socket), service.lag))
         exchange.queued = queued
         self.arrived = 0.0
         if queued > service.queue_timeout:
             self._refuse(ProtocolError(503, "the request has waited too long"), now)
-        elif is_gone(self.socket, queued):
+        elif late and is_gone(self.socket, queued):
             exchange.give_up("the client was gone before its turn")
             self._abort()
         else:

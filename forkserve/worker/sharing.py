@@ -1,8 +1,8 @@
 """What goes out of a worker: connections that a sibling serves sooner, or that outlive this worker.
 
-*Relief*: what waits for a thread behind long calls is given away, at once to a sibling that is idle,
-and, while no thread is free here, to whoever comes first after a while. If nobody comes until its
-deadline, whoever has given it away calls it back, and answers. *Retirement*: every connection
+*Relief*: what waits for a thread behind long calls is given away, at once to a sibling that is
+idle, and, while no thread is free here, to whoever comes first after a while. If nobody comes until
+its deadline, whoever has given it away calls it back, and answers. *Retirement*: every connection
 between two requests is given to those that stay.
 """
 

@@ -14,6 +14,13 @@ from forkserve.wsgi.call import Environ
 from forkserve.wsgi.chunked import NO_CHUNKS
 from forkserve.wsgi.file_wrapper import FileWrapper
 
+_OF_EACH = (
+    "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "RAW_URI", "REQUEST_URI",
+    "REMOTE_ADDR", "REMOTE_PORT", "wsgi.input", "wsgi.early_hints", "forkserve.requests",
+    "forkserve.queue_seconds",
+)  # fmt: skip
+"""What each request sets. It finds the places made: a copy that grows costs a tenth more."""
+
 
 def listener_environ(
     errors: TextIOBase,
@@ -53,6 +60,7 @@ def listener_environ(
         "forkserve.chunked_read_nb": NO_CHUNKS.chunked_read_nb,
         "forkserve.slot": slot,
         "forkserve.generation": generation,
+        **dict.fromkeys(_OF_EACH),
     }
 
 
