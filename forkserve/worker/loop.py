@@ -302,14 +302,15 @@ class Loop:
         """Let siblings have what waits for a thread here, but for what a free one does next."""
         if self._sharing is None or self.leaving:
             return  # who leaves alone keeps them, and else gives all that it can
-        now, calls = self._service.clock(), self._lead.calls
+        now, free = self._service.clock(), self._lead.calls
         waiting = [item for item in self._ready if item.state is _READY]
-        busy = 0.0 if calls else now - self._led_since
-        for connection in self._sharing.relieve(waiting[calls:], now, busy):
+        others = waiting[1:] if free else waiting
+        busy = 0.0 if free else now - self._led_since
+        for connection in self._sharing.relieve(others, now, busy):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
-        unserved = () if calls else self._ready
-        self._share_again = min(self._share_again, self._sharing.again(unserved, now))
+        again = self._sharing.again(() if free else self._ready, now)
+        self._share_again = min(self._share_again, again)
 
     def _give(self, fd: int, connection: Connection) -> bool:
         """This worker retires: let a sibling have the connection, if it is between requests."""
