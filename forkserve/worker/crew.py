@@ -10,7 +10,8 @@ thread is given to sibling workers, or waits here; everything else goes on as ev
 A thread whose call outlasted its lead leaves the connection to the loop. If the standby leads, that
 thread is given the lead back, and else it is free.
 
-While nothing happens, nobody wakes up: the standby sleeps until a turn begins.
+While nothing happens, nobody wakes up: the standby sleeps until a turn begins. While no call is
+long, it looks less often.
 """
 
 import os
@@ -24,7 +25,7 @@ from forkserve.ops.scoreboard import Cell
 from forkserve.proc.channel import Message
 from forkserve.proc.signals import blocked
 from forkserve.proc.stacks import current_frames
-from forkserve.worker.lead import ALONE, LONG, Lost
+from forkserve.worker.lead import ALONE, CALM, LATELY, LONG, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.service import Service
 
@@ -76,6 +77,7 @@ class Crew:
         self._free: list[Member] = []
         self._next: Member | None = None  # gets the lead from the standby
         self._standby_leads = False
+        self._last_long = service.clock()
         self._over = False
         self._sleep = threading.Lock()  # of the standby; released to wake it
         self._sleep.acquire()
@@ -177,15 +179,15 @@ class Crew:
         """Wait for a turn that is long because of a call, and take the lead. False: all is over."""
         lead = self._lead
         while not self._over:
-            turn = lead.turns
-            helped = bool(self._free) or self._loop.helped
-            if helped and lead.haste:
-                if lead.take(LONG):
-                    return True
+            turn, calm = lead.turns, self._service.clock() - self._last_long > LATELY
+            if self._is_helped() and lead.haste:
+                taken = lead.take(LONG)
             else:
-                self._sleep.acquire(timeout=LONG if helped else ALONE)
-                if lead.turns == turn and lead.take(0):
-                    return True
+                self._sleep.acquire(timeout=CALM if calm else self._patience())
+                taken = self._loop.is_long(self._patience()) and lead.take(0)
+            if taken:
+                self._last_long = self._service.clock()
+                return True
             if lead.turns == turn and turn & 1:
                 # The loop waits, for as long as there is nothing to do; and so does this thread.
                 lead.alert = True
@@ -193,6 +195,14 @@ class Crew:
                     self._sleep.acquire()
                 lead.alert = False
         return False
+
+    def _is_helped(self) -> bool:
+        """Another thread, or a sibling, is free for a request."""
+        return bool(self._free) or self._loop.helped
+
+    def _patience(self) -> float:
+        """Seconds after which a turn is long."""
+        return LONG if self._is_helped() else ALONE
 
     def _lead_without_calls(self) -> Member | None:
         """Run the loop until a member is back. None: it was over before."""

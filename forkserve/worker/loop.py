@@ -112,6 +112,11 @@ class Loop:
         """A sibling is free for a request. For any thread."""
         return self._sharing is not None and self._sharing.helped
 
+    def is_long(self, seconds: float) -> bool:
+        """The turn that is under way has lasted so long. For any thread."""
+        began = self._turn_began
+        return self._lead.turns % 2 == 0 and self._service.clock() - began >= seconds
+
     def _closes(self) -> bool:
         """A file that was sent is being closed, or will be."""
         return bool(self._service.closings and self._lead.calls) or any(
@@ -120,7 +125,7 @@ class Loop:
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Serve until it is over, or ``until`` says so. Raises Lost. For the thread that leads."""
-        self._led_since = self._service.clock()
+        self._led_since = self._turn_began = self._service.clock()
         self.admission.adjust()
         if self._ready:
             self._serve_ready()  # first those that wait: there may always be somebody new

@@ -180,7 +180,11 @@ def ask(client: socket.socket, octets: bytes = GET) -> bytes:
     return answer(client)
 
 
-def test_the_loop_goes_on_while_the_only_thread_is_in_a_call() -> None:
+@pytest.mark.parametrize("lately", [10.0, -1.0], ids=["long calls before", "after a calm"])
+def test_the_loop_goes_on_while_the_only_thread_is_in_a_call(
+    lately: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forkserve.worker.crew.LATELY", lately)
     site = Site()
     with workers(site) as (worker,):
         idle = worker.connect()
