@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import cache_from_source
 
@@ -165,8 +166,10 @@ def described(changed: Iterable[str], directory: str) -> str:
 def forget_bytecode(changed: Iterable[str]) -> None:
     """Remove what Python keeps of these. It knows a source by its size and by the second of its
     time, so one that was saved twice in a second, with the same length, would be taken for the
-    first."""
+    first. Without a cache tag it keeps nothing (PEP 3147)."""
+    if not sys.implementation.cache_tag:
+        return
     for path in changed:
         if path.endswith(".py"):
-            with contextlib.suppress(OSError, NotImplementedError):
+            with contextlib.suppress(OSError):
                 os.unlink(cache_from_source(path))

@@ -320,14 +320,14 @@ class Connection(Intake):
     def _account(self, exchange: Exchange, now: float) -> None:
         """The request is over."""
         service = self.service
+        busy = exchange.returned - exchange.called if exchange.called else 0.0
         service.tally.over(
-            exchange.encoder.code, now - exchange.began,
-            exchange.returned - exchange.called if exchange.called else 0.0, exchange.queued,
+            exchange.encoder.code, now - exchange.began, busy, exchange.queued,
             self.received, self.sent,
         )  # fmt: skip
-        self.received = self.sent = 0
         if exchange.aborted:
             service.tally.add(ABORTED_REQUESTS)
+        self.received = self.sent = 0
         if service.access_log is not None:
             service.access_log.write(exchange.access(now))
 

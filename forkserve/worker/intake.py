@@ -86,11 +86,6 @@ class Intake(Stream):
             self.service.tally.move(PLACES[self.counted], PLACES[self.state])
             self.counted = self.state
 
-    @property
-    def waits_since(self) -> float:
-        """When the request of a READY connection had come."""
-        return self.deadline - self.service.queue_timeout
-
     # ---- for the other half to do
 
     @abstractmethod
@@ -225,7 +220,8 @@ class Intake(Stream):
     def _wait_for_turn(self, octets: bytes, now: float) -> None:
         """The request is there, and no thread to call the application, or others are before it.
 
-        ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so."""
+        ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so.
+        """
         self.state, self.buffer = READY, octets
         if not self.arrived:
             self.arrived = now

@@ -27,8 +27,8 @@ gained is that the others are read and told of errors meanwhile, and the switche
 
 CALM = 0.025
 """Seconds between two looks at the loop while no turn has been long for LATELY. To look, a thread
-takes the interpreter from that which leads: 125 times a second that took 2 % of the throughput of
-small requests. The first long call after a calm is noticed so much later."""
+takes the interpreter from that which leads, and as often as ALONE says that shows in the throughput
+of small requests. The first long call after a calm is noticed so much later."""
 
 LATELY = 10.0  # seconds
 

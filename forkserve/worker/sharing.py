@@ -59,7 +59,7 @@ class Sharing:
         to_anybody = busy >= _LONG_WAIT and self._row.has_siblings()
         given = []
         for connection in waiting:
-            late = to_anybody and now - connection.waits_since >= _LONG_WAIT
+            late = to_anybody and now - connection.arrived >= _LONG_WAIT
             if not (idle or late) or not connection.portable or connection.deadline <= now:
                 continue
             if not self.give(connection):

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.command.harness import Server, children, clean_environ, unix_client, wait_for_death
+from tests.command.harness import WAIT, Server, children, clean_environ, unix_client, wait_for_death
 from tests.conftest import need
 
 Start = Callable[..., Server]
@@ -45,10 +45,16 @@ class Status:
 
     def until(self, path: str, status: int) -> str:
         """Ask again and again, until it says so."""
+        return self.until_it_has(path, "", status)
+
+    def until_it_has(self, path: str, text: str, status: int = 200) -> str:
+        """The same, until ``text`` is in it."""
+        limit = time.monotonic() + WAIT
         while True:
             found, body = self.ask(path)
-            if found == status:
+            if found == status and text in body:
                 return body
+            assert time.monotonic() < limit, f"{path}: {found} {body}"
 
 
 def test_a_site_whose_name_points_to_this_machine_cannot_read_it(start: Start) -> None:
@@ -331,9 +337,8 @@ def test_the_counters_are_those_of_the_workers(start: Start) -> None:
     metrics = status.ask("/metrics")[1]
     assert 'forkserve_responses_total{class="2xx"} 5.0' in metrics
     assert 'forkserve_workers{state="serving"} 2.0' in metrics
-    queue = f'forkserve_listen_queue{{address="{server.url}"}} 0.0'
-    while queue not in status.ask("/metrics")[1]:
-        pass  # it is looked at once a second, and at first a client may have waited there
+    # It is looked at once a second, and at first a client may have waited there.
+    status.until_it_has("/metrics", f'forkserve_listen_queue{{address="{server.url}"}} 0.0')
 
 
 def test_paths_of_ours_on_the_main_address(start: Start) -> None:

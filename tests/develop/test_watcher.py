@@ -35,6 +35,11 @@ def test_bytecode_of_what_has_changed_is_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
+def test_without_bytecode_there_is_none_to_remove(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.implementation.cache_tag", None)
+    forget_bytecode(["/shop.py"])
+
+
 @pytest.mark.parametrize(("took", "pause"), [(0.001, 0.4), (0.1, 1.0), (60.0, 10.0)])
 def test_to_look_takes_a_small_part_of_the_time(took: float, pause: float) -> None:
     waits: list[float] = []

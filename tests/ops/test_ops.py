@@ -559,8 +559,11 @@ def test_siblings_serve_and_some_are_idle() -> None:
     assert (rows[0].idle_siblings(), rows[1].idle_siblings()) == (1, 2)
     rows[2].set_serving(False)
     assert (rows[0].idle_siblings(), rows[0].has_siblings()) == (0, True)
+    rows[1].idle_mark()[0] = 1
     rows[1].take(2)  # its worker is gone
     assert not rows[0].has_siblings()
+    rows[1].set_serving(True)
+    assert (rows[0].idle_siblings(), rows[0].has_siblings()) == (0, True)  # a new one has not said
 
 
 def test_a_cell_is_shared_with_a_child() -> None:

@@ -126,7 +126,7 @@ def test_it_goes_on_waiting_for_no_longer_than_it_might() -> None:
     peer.connection.resume(parcel(peer, 57.0, GET), peer.clock.now)
     assert peer.state is State.READY
     assert peer.connection.deadline == peer.clock.now + 57.0
-    assert peer.connection.waits_since == peer.clock.now - 3.0
+    assert peer.connection.arrived == peer.clock.now - 3.0
 
 
 def test_a_head_that_is_handed_off_has_not_waited() -> None:
