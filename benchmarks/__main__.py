@@ -2,7 +2,8 @@
 
 Each server has one worker and one processor, wrk has another. In each round every server is timed
 once, one after the other, so that a slow minute of the machine hits all of them; what counts are
-the ratios within a round, and of those the medians.
+the ratios within a round, and of those the medians. ``--against`` compares forkserve with what it
+was, both at once (``side_by_side``).
 """
 
 import argparse
@@ -10,20 +11,18 @@ import datetime
 import json
 import os
 import platform
-import re
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks import chart, footprint, report
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import SERVERS, Running, Server, earlier, install, need
+from benchmarks.side_by_side import compare
+from benchmarks.wrk import SERVER_CPU, load
 
 HERE = Path(__file__).parent
-_SERVER_CPU, _CLIENT_CPU = 0, 1
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     servers = [item for item in servers if item.package in versions]
     if options.against:
         with earlier(options.against) as before:
-            print(table(times([SERVERS[0], before], versions, options)))
+            against((SERVERS[0], before), options)
         return
     results = times(servers, versions, options)
     print(table(results))
@@ -63,13 +62,25 @@ def main() -> None:
         (options.out / "README.rst").write_text(report.document(results, soak))
 
 
+def wanted(options: argparse.Namespace) -> list[Scenario]:
+    return [item for item in SCENARIOS if not options.scenario or item.name in options.scenario]
+
+
+def against(servers: tuple[Server, Server], options: argparse.Namespace) -> None:
+    """Print how forkserve differs from what it was."""
+    heading = f"now in relation to {servers[1].name}: medians (and quartiles)"
+    print(f"{heading}\n{'':12}{'requests':28}processor time of one")
+    for scenario in wanted(options):
+        ratios = compare(
+            servers, scenario, options.rounds, options.seconds, options.connections // 2
+        )
+        print(f"{scenario.name:12}{ratios.requests!s:28}{ratios.processor_time}")
+
+
 def times(
     servers: list[Server], versions: dict[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Time every scenario. Returns the results as ``results.json`` has them, but the footprint."""
-    scenarios = [
-        item for item in SCENARIOS if not options.scenario or item.name in options.scenario
-    ]
     results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
@@ -79,7 +90,7 @@ def times(
         "seconds": options.seconds,
         "scenarios": {},
     }
-    for scenario in scenarios:
+    for scenario in wanted(options):
         results["scenarios"][scenario.name] = measure(scenario, servers, options)
     return results
 
@@ -93,7 +104,7 @@ def measure(
     failures: dict[str, str] = {}
     try:
         for server in servers:
-            item = Running(server, _SERVER_CPU)
+            item = Running(server, SERVER_CPU)
             running.append(item)
             try:
                 item.wait()
@@ -105,13 +116,13 @@ def measure(
         able = [item for item in running if item.server.name not in failures]
         for number in range(options.rounds):
             for item in able[number % len(able) :] + able[: number % len(able)]:
-                rate, errors = wrk(scenario, item.port, options)
-                rates.setdefault(item.server.name, []).append(rate)
+                per_second, errors = rate(scenario, item.port, options)
+                rates.setdefault(item.server.name, []).append(per_second)
                 if errors:
                     failures[item.server.name] = errors
                 print(
                     f"{scenario.name:11} {number + 1}/{options.rounds} {item.server.name:17} "
-                    f"{rate:9.0f}/s {errors}",
+                    f"{per_second:9.0f}/s {errors}",
                     file=sys.stderr,
                 )
     finally:
@@ -135,23 +146,12 @@ def summary(rates: dict[str, list[float]], failures: dict[str, str]) -> dict[str
     }
 
 
-def wrk(scenario: Scenario, port: int, options: argparse.Namespace) -> tuple[float, str]:
+def rate(scenario: Scenario, port: int, options: argparse.Namespace) -> tuple[float, str]:
     """One measurement: (requests per second, what went wrong)."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(scenario.script)
-        script.flush()
-        arguments = ["taskset", "-c", str(_CLIENT_CPU), "wrk", "-t1", f"-c{options.connections}"]
-        if scenario.script:
-            arguments += ["-s", script.name]
-        url = f"http://127.0.0.1:{port}{scenario.path}"
-        for seconds in (1, options.seconds):  # the first is to warm up
-            output = subprocess.run(
-                [*arguments, f"-d{seconds}s", url], check=True, capture_output=True, text=True
-            ).stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    errors = re.findall(r"(Socket errors: .*|Non-2xx.*)", output)
-    assert rate is not None, output
-    return float(rate[1]), "; ".join(errors)
+    for seconds in (1, options.seconds):  # the first is to warm up
+        with load(scenario, port, seconds, options.connections) as running:
+            _, per_second, errors = running.end()
+    return per_second, errors
 
 
 def machine() -> dict[str, str]:
