@@ -50,7 +50,7 @@ class BadServer:
     def _answer(self, sock: socket.socket, number: int, fault: str) -> bool:
         """False: the connection is to be closed."""
         for _ in range({"unseen": 0, "twice": 2}.get(fault, 1)):
-            self._notes.write(NOTE.pack(number, 1, 0, 1.0, 0.0))
+            self._notes.write(NOTE.pack(number, 1))
         body = b"slow %d" % number
         if fault == "fin":
             return False

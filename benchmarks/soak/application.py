@@ -4,6 +4,7 @@ Requests are ``/route?ID`` or ``/route?ID&ARGUMENT``. A note goes to the file th
 in one write of a file opened for appending, so that workers need no agreement.
 """
 
+import atexit
 import collections
 import itertools
 import os
@@ -13,8 +14,13 @@ import sys
 import time
 import zlib
 
-NOTE = struct.Struct("=QIIdd")
-"""The id, the pid, no meaning yet, and when the call began and ended (monotonic; 0: unknown)."""
+NOTE = struct.Struct("=QI")
+"""The id and the pid."""
+
+CALL = struct.Struct("=QIdd")
+"""Of a call that is timed: the id, the pid, and when it began and ended (monotonic). All that this
+application does is between them, the note too. They go to a file beside that of the notes, when the
+worker ends."""
 
 LEAK = int(os.environ.get("SOAK_LEAK", "0"))
 """Octets that each call leaves behind."""
@@ -23,8 +29,18 @@ _leaked = []
 _notes = os.open(os.environ["SOAK_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
 
 
-def note(number, began, ended=0.0):
-    os.write(_notes, NOTE.pack(number, os.getpid(), 0, began, ended))
+_calls = []
+
+
+@atexit.register
+def _write_calls():
+    if _calls:
+        with open(os.environ["SOAK_NOTES"] + ".calls", "ab") as file:
+            file.write(b"".join(_calls))
+
+
+def note(number):
+    os.write(_notes, NOTE.pack(number, os.getpid()))
 
 
 def block(number, index):
@@ -43,11 +59,13 @@ def slow(environ, start_response, number, argument):
 
 
 def timed(environ, start_response, number, argument):
-    """?ID&SECONDS, and how long it really took is noted."""
+    """?ID&SECONDS, and how long it really took is told."""
     began = time.monotonic()
+    note(number)
     time.sleep(float(argument))
-    note(number, began, time.monotonic())
-    return answer(start_response, b"timed %d" % number)
+    response = answer(start_response, b"timed %d" % number)
+    _calls.append(CALL.pack(number, os.getpid(), began, time.monotonic()))
+    return response
 
 
 def upload(environ, start_response, number, argument):
@@ -117,5 +135,5 @@ def application(environ, start_response):
     if LEAK:
         _leaked.append(b"x" * LEAK)
     if route != "/timed":
-        note(int(number), time.monotonic())
+        note(int(number))
     return ROUTES[route](environ, start_response, int(number), argument)

@@ -31,7 +31,7 @@ from benchmarks.soak.client import Client
 from benchmarks.soak.populations import KINDS
 from benchmarks.soak.tally import Tally, Verdict
 
-NOTE = struct.Struct("=QIIdd")  # as the application writes it
+NOTE = struct.Struct("=QI")  # as the application writes it
 _LOST = ("fin", "reset", "timeout", "wrong_status", "wrong_body")
 
 

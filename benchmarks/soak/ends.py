@@ -200,7 +200,7 @@ def noted_by(run: Run, number: int) -> int:
     """The worker that has noted this request, as soon as it has."""
     ends = time.monotonic() + 10
     while time.monotonic() < ends:
-        for note, pid, *_ in NOTE.iter_unpack(run.notes.read_bytes()):
+        for note, pid in NOTE.iter_unpack(run.notes.read_bytes()):
             if note == number:
                 return int(pid)
         pause(0.01)
