@@ -18,12 +18,11 @@ from forkserve.settings.kinds import MOST_THREADS
 _REQUEST_OCTETS = 216  # a method, a target of 200 octets, and HTTP/1.1
 _CLIENT_OCTETS = 48  # an address of IPv6 with its zone has 45 octets and more
 # Start, request line, client, deadline; five cache lines that no other thread writes. The deadline,
-# 0.0 between two calls, is written last; its store is aligned, and so is in one piece. Behind it,
-# in the first cell of a worker, stands an octet of its loop.
+# 0.0 between two calls, is written last; its store is aligned, and so is in one piece.
 _CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd")
 _CELL_OCTETS = 320
 _DEADLINE_AT = 8 + _REQUEST_OCTETS + _CLIENT_OCTETS
-_IDLE_AT = _CELL.size
+_LINE = 64  # octets of a cache line: what is written often has one of its own
 
 _TEXT_OCTETS = 1 << 20
 _TEXT_HEAD = struct.Struct("@qq")  # how often it was written (odd: it is being written), its length
@@ -100,14 +99,16 @@ class Scoreboard:
     """The rows of all workers that can be alive at once.
 
     First stands for each row an octet that says of how many threads its worker is, and behind those
-    another that says whether it serves: those of many rows are searched at once. Then come the
-    tallies, one more of them for all workers that are gone, the cells, and the master's text.
+    another that says whether it serves, and a line with one that says whether it is idle: those of
+    many rows are searched at once. Then come the tallies, one more of them for all workers that are
+    gone, the cells, and the master's text.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        tallies_at = (2 * rows + 63) // 64 * 64
-        self._cells_at = (tallies_at + SIZE * (rows + 1) + 63) // 64 * 64
+        self._idle_at = _whole_lines(2 * rows)
+        tallies_at = self._idle_at + _LINE * rows
+        self._cells_at = _whole_lines(tallies_at + SIZE * (rows + 1))
         self._text_at = self._cells_at + MOST_THREADS * _CELL_OCTETS * rows
         # Pages that nobody touches take no memory.
         self._memory = mmap.mmap(-1, self._text_at + _TEXT_HEAD.size + _TEXT_OCTETS)
@@ -132,24 +133,25 @@ class Scoreboard:
     def take(self, index: int, threads: int) -> None:
         """The row has a new owner, of so many threads, which does not serve yet; or, of none, no
         owner any more."""
-        self._memory[self._rows + index] = 0
+        self.set_serving(index, False)
         self._memory[index] = threads
-        self.idle_mark(index)[0] = 0
         for cell in self.cells(index):
             cell.end()
 
     def set_serving(self, index: int, serving: bool) -> None:
-        """Whether the worker takes what others hand off."""
+        """Whether the worker takes what others hand off. It has yet to say that it is idle, or
+        says so no more."""
         self._memory[self._rows + index] = serving
+        self.idle_mark(index)[0] = 0
 
     def idle_mark(self, index: int) -> memoryview:
         """One octet, 1 while the worker is idle."""
-        at = self._first_cell(index) + _IDLE_AT
+        at = self._idle_at + index * _LINE
         return self._whole[at : at + 1]
 
-    def is_idle(self, index: int) -> bool:
-        """Whether the worker waits for something to do, and could call the application."""
-        return bool(self._memory[self._first_cell(index) + _IDLE_AT])
+    def idle(self) -> bytes:
+        """The idle marks of all rows."""
+        return self._memory[self._idle_at : self._idle_at + _LINE * self._rows : _LINE]
 
     def cells(self, index: int) -> list[Cell]:
         """Of each thread of a worker."""
@@ -247,7 +249,8 @@ class Row:
         return all(cell.deadline for cell in self.cells())
 
     def set_serving(self, serving: bool) -> None:
-        """Whether this worker takes what others hand off."""
+        """Whether this worker takes what others hand off. Its idle mark is 0 then, and after a
+        False it has to stay so."""
         self._board.set_serving(self._index, serving)
 
     def has_siblings(self) -> bool:
@@ -260,6 +263,11 @@ class Row:
         return self._board.idle_mark(self._index)
 
     def idle_siblings(self) -> int:
-        """How many other workers serve, and are idle."""
-        board = self._board
-        return sum(board.is_idle(index) for index in board.serving() if index != self._index)
+        """How many other workers are idle."""
+        idle = self._board.idle()
+        return idle.count(1) - idle[self._index]
+
+
+def _whole_lines(octets: int) -> int:
+    """Where the next line begins."""
+    return (octets + _LINE - 1) // _LINE * _LINE

@@ -14,7 +14,6 @@ import io
 import socket
 
 from forkserve.http.errors import ProtocolError
-from forkserve.http.request_start import SENT_AT
 from forkserve.ops.tally import ABORTED as ABORTED_REQUESTS
 from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
@@ -72,7 +71,8 @@ class Connection(Intake):
         elif state is IDLE or (state is HEAD and not self.buffer):
             self._began = now
             octets = self.buffer + octets  # it may hold the CR of an empty line
-            if self.service.lead.inline or not self.service.lead.calls:
+            lead = self.service.lead
+            if now <= lead.inline_until or not lead.calls:
                 self._parse(octets, now)
             else:
                 self._wait_for_turn(octets, now)
@@ -195,11 +195,11 @@ class Connection(Intake):
         """Run the application. Its errors end here."""
         service, exchange = self.service, self.exchange
         assert exchange is not None
-        since, fields = self.arrived or service.woke, exchange.head.fields
+        since = self.arrived or service.woke
         exchange.queued = queued = now - since if now > since else 0.0
         # What has not waited is not asked further.
-        late = queued >= WAITED or service.lag >= WAITED or not SENT_AT.isdisjoint(fields)
-        if late and self._waited_in_vain(exchange, now):
+        asked = queued >= WAITED or service.lag >= WAITED or exchange.dated
+        if asked and self._waited_in_vain(exchange, now):
             return
         self.arrived = self.stalled = 0.0
         self.state = RUNNING

@@ -15,6 +15,7 @@ from forkserve.http.errors import InvalidResponse, ProtocolError
 from forkserve.http.forwarded import FIELDS, Forwarded
 from forkserve.http.framing import RequestFraming
 from forkserve.http.head import Head, parse_head
+from forkserve.http.request_start import SENT_AT
 from forkserve.http.response import OwnLines, ResponseEncoder, early_hints
 from forkserve.ops.access import Access
 from forkserve.ops.statsd import OF_APPLICATION
@@ -36,6 +37,7 @@ OWN_MODULES = (
     "forkserve.develop.",
     "forkserve.ops.own_paths",
 )  # which no traceback begins with
+_FROM_PROXIES = FIELDS | SENT_AT
 _NO_BODY = RequestFraming(0, False)
 _NO_ENVIRON: Mapping[str, object] = {}
 FILE_DESCRIPTORS = 2  # that a file costs while it is sent: the application's, and a region's
@@ -72,6 +74,7 @@ class Carrier(Protocol):
 class Exchange(Sink):
     """``environ``     what the application was given; {} if it was not called, or nobody asks
     ``forwarded``   what proxies say of the request, None if it has none of their fields
+    ``dated``       its fields tell when a proxy had it
     ``request_id``  "" if nobody has asked for one yet
     ``queued``      seconds that it has waited for the application
     ``began``, ``called``, ``returned``: the times of its first octet, of the call, and of the end
@@ -80,7 +83,7 @@ class Exchange(Sink):
     """
 
     __slots__ = (
-        "_carrier", "_service", "aborted", "began", "body", "called", "encoder", "environ",
+        "_carrier", "_service", "aborted", "began", "body", "called", "dated", "encoder", "environ",
         "forwarded", "head", "queued", "request_id", "returned",
     )  # fmt: skip
 
@@ -103,8 +106,11 @@ class Exchange(Sink):
         self.request_id = self.aborted = ""
         self.queued = self.called = self.returned = 0.0
         self.forwarded: Forwarded | None = None
-        if not FIELDS.isdisjoint(head.fields):
-            self.forwarded = self._service.forwarded(head.fields, carrier.remote[0])
+        self.dated = False
+        if not _FROM_PROXIES.isdisjoint(head.fields):
+            self.dated = not SENT_AT.isdisjoint(head.fields)
+            if not FIELDS.isdisjoint(head.fields):
+                self.forwarded = self._service.forwarded(head.fields, carrier.remote[0])
 
     # ---- for the application
 

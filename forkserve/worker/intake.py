@@ -11,7 +11,6 @@ from forkserve.http.errors import ProtocolError
 from forkserve.http.framing import CHUNKED, request_framing
 from forkserve.http.head import parse_head
 from forkserve.http.proxy_protocol import is_proxy_header
-from forkserve.http.request_start import SENT_AT
 from forkserve.worker.body import RequestBody
 from forkserve.worker.exchange import Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS
@@ -136,7 +135,7 @@ class Intake(Stream):
             return
         self.buffer = octets[head.end :]
         if framing.length == 0:
-            if not service.lead.inline:
+            if now > service.lead.inline_until:
                 self._wait_for_turn(octets, now)
                 return
             self.exchange = Exchange(self, head, framing, None, self._began)
@@ -200,7 +199,7 @@ class Intake(Stream):
             if not enough:
                 self.arrived = 0.0
                 self.deadline = body.deadline(now)
-            elif self.service.lead.inline:
+            elif now <= self.service.lead.inline_until:
                 self._call(now)
             else:
                 self._put_back()
@@ -231,10 +230,10 @@ class Intake(Stream):
     def _waited_in_vain(self, exchange: Exchange, now: float) -> bool:
         """The request is not for the application any more: it has waited too long, or its client is
         gone. Asked of one that may have waited, or whose fields tell when a proxy had it."""
-        service, fields, queued = self.service, exchange.head.fields, exchange.queued
-        if not SENT_AT.isdisjoint(fields):
+        service, queued = self.service, exchange.queued
+        if exchange.dated:
             came = max(0.0, min(self.arrived or service.woke, now) - self._began)
-            queued = max(queued, service.waited(fields, self.remote[0], came))
+            queued = max(queued, service.waited(exchange.head.fields, self.remote[0], came))
         late = queued >= WAITED or service.lag >= WAITED
         if late and not self.arrived:
             queued = max(queued, min(waited_in_kernel(self.socket), service.lag))

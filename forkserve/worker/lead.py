@@ -35,6 +35,8 @@ LATELY = 10.0  # seconds
 _PUNCTUAL = 1.0
 """Seconds. Who comes so much later than the deadline of a call was stopped, with all threads."""
 
+_NEVER = float("inf")
+
 _HASTE = 8  # turns for which a long call is held against the application
 
 
@@ -76,7 +78,8 @@ class Lead:
     ``cell``      of the thread that leads, on the scoreboard
     ``in_call``   that whose call it is in, or was in last
     ``calls``     the thread that leads may call the application
-    ``inline``    it does so for a request that is there; or else that waits for its turn
+    ``inline_until``  it does so at once for a request that is there by then; or else that waits for
+                  its turn
     ``turns``     odd while the loop waits for events, even while it works
     ``haste``     while it is not 0, recent calls were long: the lead is taken at once
     ``alert``     nobody watches: ``rouse`` is to be called when a turn begins
@@ -90,7 +93,7 @@ class Lead:
         "cell",
         "haste",
         "in_call",
-        "inline",
+        "inline_until",
         "lock",
         "returned",
         "rouse",
@@ -103,7 +106,7 @@ class Lead:
         self.lock = threading.Lock()
         self.lock.acquire()
         self.cell = cell
-        self.calls = self.inline = True
+        self.set_calls(True)
         self.in_call: InCall | None = None
         self.turns = 0
         self.haste = 0
@@ -114,7 +117,8 @@ class Lead:
 
     def set_calls(self, calls: bool) -> None:
         """Whether the thread that leads now may call the application."""
-        self.calls = self.inline = calls
+        self.calls = calls
+        self.inline_until = _NEVER if calls else 0.0
 
     def take(self, timeout: float) -> bool:
         """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.

@@ -141,8 +141,7 @@ class Loop:
         events = self._next_events(wait=wait)
         due, began = self.due, self._turn_began
         # Behind those that wait, and in a turn that is long already, others queue up.
-        lead.inline = lead.calls and not self._ready
-        until = began + LONG
+        lead.inline_until = began + LONG if lead.calls and not self._ready else 0.0
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None:
@@ -150,24 +149,21 @@ class Loop:
                     self._others[fd]()
                 continue
             state = connection.state
-            if state is _READY or state is _RUNNING:
+            if state is _IDLE:
+                connection.readable(service.clock())
+                # The usual case: idle again, and parked already.
+                if (
+                    connection.state is _IDLE
+                    and connection.wake_at <= connection.deadline
+                    and self.admission.room
+                ):
+                    continue
+            elif state is _READY or state is _RUNNING:
                 self._turn_away(fd, connection)
                 continue
-            now = service.clock()
-            if now > until:
-                lead.inline = False
-            if state is _FLUSH:
-                connection.writable(now)
             else:
-                connection.readable(now)
-            # The usual case, idle again and parked already, is sorted out here.
-            if (
-                connection.state is not _IDLE
-                or connection.watched != READABLE
-                or connection.wake_at > connection.deadline
-                or not self.admission.room
-            ):
-                self.park(fd, connection)
+                (connection.writable if state is _FLUSH else connection.readable)(service.clock())
+            self.park(fd, connection)
         if self._ready:
             self._serve_ready()
         if service.closings and lead.calls:
@@ -245,7 +241,7 @@ class Loop:
             return
         connection.count()
         if state is _READY:
-            self._ready.append(connection)
+            self._queue_up(connection)
         events = ROWS[state].events
         if state is _BODY and connection.unsent is not None:
             events |= WRITABLE  # for the 100 (Continue), without which no body may ever come
@@ -282,6 +278,12 @@ class Loop:
             if isinstance(call, Connection):
                 self.park(call.socket.fileno(), call)
 
+    def _queue_up(self, connection: Connection) -> None:
+        """Who comes last is the last, but one that was handed off may have waited the longest."""
+        ready = self._ready
+        longer = ready and connection.arrived < ready[0].arrived
+        (ready.appendleft if longer else ready.append)(connection)
+
     def _serve_ready(self) -> None:
         """One request of each connection that waits for its turn: none starves the others."""
         service, lead = self._service, self._lead
@@ -290,7 +292,7 @@ class Loop:
             return
         if self.turn_lasted >= LONG and len(self._ready) > 1 and self.helped:
             self._relieve()
-        lead.inline = True
+        lead.inline_until = _NEVER
         long = self._turn_began + LONG
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
@@ -388,6 +390,7 @@ class Loop:
     def _leave(self, *, serve_queued: bool) -> None:
         self.leaving = True
         self._service.persist = False
+        self._idle = memoryview(bytearray(1))  # it takes nothing more, and so is idle for nobody
         if self._sharing is not None:
             self._sharing.withdraw()
         self.admission.end(serve_queued=serve_queued)

@@ -33,6 +33,7 @@ from forkserve.worker.state import State
 from forkserve.wsgi.environ import listener_environ
 from tests.certificates import Certificates
 from tests.worker.peer import GET, Clock, echo, hello, statuses
+from tests.worker.siblings import PLAIN, Client
 
 
 class Worker:
@@ -216,6 +217,41 @@ def test_a_body_that_is_complete_waits_behind_long_calls_too() -> None:
     assert answered(clients) == [2]
     worker.turn()
     assert answered(clients) == [3]
+
+
+def test_newcomers_wait_behind_long_calls_too() -> None:
+    """So they can be given to siblings, and nobody is served in a turn that has to end."""
+    worker = Worker()
+    worker.service.app = long_calls(worker)
+    worker.loop.begin()
+    clients = [worker.connect(GET) for _ in range(5)]
+    worker.clock.now += 0.1  # the turn before was long: all are accepted in this one
+    worker.turn()
+    assert len(worker.held) == 5
+    assert answered(clients) == [0, 1]
+    worker.turn()
+    assert answered(clients) == [2]
+
+
+def test_who_is_handed_off_waits_behind_long_calls_too_but_first_if_he_has_waited() -> None:
+    queue = HandoffQueue.make()
+    assert queue is not None
+    worker = Worker(queue=queue)
+    worker.service.app = long_calls(worker)
+    worker.loop.begin()
+    clients = [worker.pair() for _ in range(4)]
+    for client in clients[:3]:
+        client.send(GET)
+    parcel = PLAIN._replace(octets=GET, deadline=worker.clock.now + 1)  # it is 29 s old
+    clients[3] = Client().given_to(queue, parcel).socket
+    clients[3].setblocking(False)
+    worker.turn()
+    assert answered(clients) == [0, 3]
+    worker.turn()
+    assert answered(clients) == [1]
+    worker.turn()
+    assert answered(clients) == [2]
+    queue.close()
 
 
 def test_what_waits_behind_long_calls_goes_to_an_idle_sibling() -> None:
