@@ -35,11 +35,12 @@ class Cell:
     ``limit``: of the running call, from each sign of progress to the next. Not shared.
     """
 
-    __slots__ = ("_deadline", "_memory", "_offset", "limit")
+    __slots__ = ("_deadline", "_memory", "_offset", "_start", "limit")
 
     def __init__(self, memory: memoryview, offset: int) -> None:
         self._memory = memory
         self._offset = offset
+        self._start = memory[offset : offset + 8].cast("d")
         at = offset + _DEADLINE_AT
         self._deadline = memory[at : at + 8].cast("d")
         self.limit = 0.0
@@ -63,6 +64,11 @@ class Cell:
     def end(self) -> None:
         """The call is over."""
         self._deadline[0] = 0.0
+
+    @property
+    def start(self) -> float:
+        """That of the running call, or of the last one."""
+        return self._start[0]
 
     @property
     def deadline(self) -> float:

@@ -19,7 +19,7 @@ from forkserve.worker.exchange import FILE_DESCRIPTORS, Exchange, refused
 from forkserve.worker.handoff import MAX_OCTETS, Parcel
 from forkserve.worker.identity import FIELD
 from forkserve.worker.intake import Intake
-from forkserve.worker.lead import Lost, overdue
+from forkserve.worker.lead import BRIEF, Lost, overdue
 from forkserve.worker.queueing import WAITED
 from forkserve.worker.service import OVER, REVOKED
 from forkserve.worker.state import FRESH, ROWS, State
@@ -72,7 +72,7 @@ class Connection(Intake):
             self._began = now
             octets = self.buffer + octets  # it may hold the CR of an empty line
             lead = self.service.lead
-            if now <= lead.inline_until or not lead.calls:
+            if now >= lead.inline_from or not lead.calls:
                 self._parse(octets, now)
             else:
                 self._wait_for_turn(octets, now)
@@ -99,13 +99,6 @@ class Connection(Intake):
             assert self.exchange is not None
             self.exchange.close_file()
             self._after_response(now)
-
-    def _ask_again(self) -> None:
-        """Send what is left of the 100 (Continue)."""
-        try:
-            self.send_unsent()
-        except ClientDisconnected:
-            self.close()
 
     def turn(self, now: float) -> None:
         """Serve the next request of a READY connection, as far as it is there."""
@@ -321,6 +314,8 @@ class Connection(Intake):
         """The request is over."""
         service = self.service
         busy = exchange.returned - exchange.called if exchange.called else 0.0
+        if busy >= BRIEF:
+            service.lead.note(service.requests, exchange.returned + busy)
         service.tally.over(
             exchange.encoder.code, now - exchange.began, busy, exchange.queued,
             self.received, self.sent,

@@ -2,10 +2,10 @@
 
 Each of `threads` application threads (the first is the main thread) can run the loop, and the one
 that leads does: it accepts, reads, writes, and calls the application itself, with no switch of
-threads and no queue. One more thread stands by. It watches the turns of the loop, and when one is
-long because of a call, it sees to it that the loop goes on: it hands the lead to an application
-thread that is free, or else leads by itself. It never calls the application. Then what waits for a
-thread is given to sibling workers, or waits here; everything else goes on as ever.
+threads and no queue. One more thread stands by. It watches the calls, and when one is long, it sees
+to it that the loop goes on: it hands the lead to an application thread that is free, or else leads
+by itself. It never calls the application. Then what waits for a thread is given to sibling workers,
+or waits here; everything else goes on as ever.
 
 A thread whose call outlasted its lead leaves the connection to the loop. If the standby leads, that
 thread is given the lead back, and else it is free.
@@ -77,7 +77,7 @@ class Crew:
         self._free: list[Member] = []
         self._next: Member | None = None  # gets the lead from the standby
         self._standby_leads = False
-        self._last_long = service.clock()
+        self._last_long = float("-inf")
         self._over = False
         self._sleep = threading.Lock()  # of the standby; released to wake it
         self._sleep.acquire()
@@ -176,15 +176,16 @@ class Crew:
             os._exit(EXIT_SOFTWARE)
 
     def _watch(self) -> bool:
-        """Wait for a turn that is long because of a call, and take the lead. False: all is over."""
+        """Wait for a call that is long, and take the lead. False: all is over."""
         lead = self._lead
         while not self._over:
             turn, calm = lead.turns, self._service.clock() - self._last_long > LATELY
-            if self._is_helped() and lead.haste:
+            if lead.haste and self._is_helped():
                 taken = lead.take(LONG)
             else:
                 self._sleep.acquire(timeout=CALM if calm else self._patience())
-                taken = self._loop.is_long(self._patience()) and lead.take(0)
+                lasted = lead.call_lasts(self._service.clock())
+                taken = lasted >= LONG and lasted >= self._patience() and lead.take(0)
             if taken:
                 self._last_long = self._service.clock()
                 return True
@@ -201,7 +202,7 @@ class Crew:
         return bool(self._free) or self._loop.helped
 
     def _patience(self) -> float:
-        """Seconds after which a turn is long."""
+        """Seconds after which a call is long."""
         return LONG if self._is_helped() else ALONE
 
     def _lead_without_calls(self) -> Member | None:

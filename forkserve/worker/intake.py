@@ -135,7 +135,7 @@ class Intake(Stream):
             return
         self.buffer = octets[head.end :]
         if framing.length == 0:
-            if now > service.lead.inline_until:
+            if now < service.lead.inline_from:
                 self._wait_for_turn(octets, now)
                 return
             self.exchange = Exchange(self, head, framing, None, self._began)
@@ -199,11 +199,18 @@ class Intake(Stream):
             if not enough:
                 self.arrived = 0.0
                 self.deadline = body.deadline(now)
-            elif now <= self.service.lead.inline_until:
+            elif now >= self.service.lead.inline_from:
                 self._call(now)
             else:
                 self._put_back()
                 self._wait_for_turn(self.buffer, now)
+
+    def _ask_again(self) -> None:
+        """Send what is left of the 100 (Continue)."""
+        try:
+            self.send_unsent()
+        except ClientDisconnected:
+            self.close()
 
     def _put_back(self) -> None:
         """Be as if nothing of a short request were parsed: who serves it, perhaps another worker,

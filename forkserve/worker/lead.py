@@ -17,8 +17,17 @@ from forkserve.ops.scoreboard import Cell
 from forkserve.worker.state import State
 
 LONG = 0.002
-"""Seconds after which a turn of the loop that is in a call is long, and another thread takes the
-lead. Shorter, and calls of a usual length cost two switches of threads; longer, and others wait."""
+"""Seconds after which a call is long, and another thread takes the lead. Shorter, and calls of a
+usual length cost two switches of threads; longer, and others wait. So long lasts a turn of the loop
+at most in which calls are not brief."""
+
+BRIEF = LONG / 4
+"""Seconds after which a call is not brief. Behind those that are, others are called where they are
+read: to queue up would cost about as much as such a call."""
+
+_OF_LATE = 4
+"""Behind two calls in so many that are not brief, others queue up, in the order of their coming, so
+that siblings can have them. One alone may only have been without a processor for a while."""
 
 ALONE = 0.008
 """The same while no other thread and no sibling is free to call the application: then all that is
@@ -26,7 +35,7 @@ gained is that the others are read and told of errors meanwhile, and the switche
 2 ms calls on 4 workers had two thirds of what they have now."""
 
 CALM = 0.025
-"""Seconds between two looks at the loop while no turn has been long for LATELY. To look, a thread
+"""Seconds between two looks at the loop while no call has been long for LATELY. To look, a thread
 takes the interpreter from that which leads, and as often as ALONE says that shows in the throughput
 of small requests. The first long call after a calm is noticed so much later."""
 
@@ -78,8 +87,8 @@ class Lead:
     ``cell``      of the thread that leads, on the scoreboard
     ``in_call``   that whose call it is in, or was in last
     ``calls``     the thread that leads may call the application
-    ``inline_until``  it does so at once for a request that is there by then; or else that waits for
-                  its turn
+    ``inline_from``  it does so at once for a request that comes from then on; one that comes before
+                  waits for its turn
     ``turns``     odd while the loop waits for events, even while it works
     ``haste``     while it is not 0, recent calls were long: the lead is taken at once
     ``alert``     nobody watches: ``rouse`` is to be called when a turn begins
@@ -88,12 +97,13 @@ class Lead:
     """
 
     __slots__ = (
+        "_not_brief",
         "alert",
         "calls",
         "cell",
         "haste",
         "in_call",
-        "inline_until",
+        "inline_from",
         "lock",
         "returned",
         "rouse",
@@ -110,6 +120,7 @@ class Lead:
         self.in_call: InCall | None = None
         self.turns = 0
         self.haste = 0
+        self._not_brief = -_OF_LATE
         self.alert = False
         self.rouse: Callable[[], None] = _nobody
         self.wake: Callable[[], None] = _nobody
@@ -118,7 +129,7 @@ class Lead:
     def set_calls(self, calls: bool) -> None:
         """Whether the thread that leads now may call the application."""
         self.calls = calls
-        self.inline_until = _NEVER if calls else 0.0
+        self.inline_from = 0.0 if calls else _NEVER
 
     def take(self, timeout: float) -> bool:
         """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.
@@ -128,6 +139,17 @@ class Lead:
         self.lock = threading.Lock()
         self.lock.acquire()
         return True
+
+    def call_lasts(self, now: float) -> float:
+        """Seconds that the call under way has lasted; 0.0 if there is none. For any thread."""
+        return now - self.cell.start if self.cell.deadline else 0.0
+
+    def note(self, number: int, until: float) -> None:
+        """The call of the ``number``th request was not brief. If such calls are usual, those that
+        come before ``until`` queue up."""
+        if number - self._not_brief < _OF_LATE:
+            self.inline_from = max(self.inline_from, until)
+        self._not_brief = number
 
     def judge(self, seconds: float) -> None:
         """The lead was lost in a call that took so long."""

@@ -112,11 +112,6 @@ class Loop:
         """A sibling is free for a request. For any thread."""
         return self._sharing is not None and self._sharing.helped
 
-    def is_long(self, seconds: float) -> bool:
-        """The turn that is under way has lasted so long. For any thread."""
-        began = self._turn_began
-        return self._lead.turns % 2 == 0 and self._service.clock() - began >= seconds
-
     def _closes(self) -> bool:
         """A file that was sent is being closed, or will be."""
         return bool(self._service.closings and self._lead.calls) or any(
@@ -140,8 +135,6 @@ class Loop:
         service, connections, lead = self._service, self.connections, self._lead
         events = self._next_events(wait=wait)
         due, began = self.due, self._turn_began
-        # Behind those that wait, and in a turn that is long already, others queue up.
-        lead.inline_until = began + LONG if lead.calls and not self._ready else 0.0
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None:
@@ -280,9 +273,8 @@ class Loop:
 
     def _queue_up(self, connection: Connection) -> None:
         """Who comes last is the last, but one that was handed off may have waited the longest."""
-        ready = self._ready
-        longer = ready and connection.arrived < ready[0].arrived
-        (ready.appendleft if longer else ready.append)(connection)
+        longer = self._ready and connection.arrived < self._ready[0].arrived
+        (self._ready.appendleft if longer else self._ready.append)(connection)
 
     def _serve_ready(self) -> None:
         """One request of each connection that waits for its turn: none starves the others."""
@@ -292,16 +284,17 @@ class Loop:
             return
         if self.turn_lasted >= LONG and len(self._ready) > 1 and self.helped:
             self._relieve()
-        lead.inline_until = _NEVER
         long = self._turn_began + LONG
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
             if connection.state is _READY:
+                lead.inline_from = 0.0
                 connection.turn(service.clock())
                 self.park(connection.socket.fileno(), connection)
                 now = service.clock()
-                if now >= long and (now >= long + LONG or self.helped):
-                    break  # others are to be heard first, or can be given what is left
+                brief = now >= lead.inline_from
+                if now >= long and (self.helped or (now >= long + LONG and not brief)):
+                    break  # others can be given what is left, or are to be heard first
 
     # ---- hand-off
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from forkserve.settings import Settings
 from forkserve.worker.crew import Crew
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue, Parcel
-from forkserve.worker.lead import Lead
+from forkserve.worker.lead import ALONE, CALM, Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
@@ -180,7 +182,7 @@ def ask(client: socket.socket, octets: bytes = GET) -> bytes:
     return answer(client)
 
 
-@pytest.mark.parametrize("lately", [10.0, -1.0], ids=["long calls before", "after a calm"])
+@pytest.mark.parametrize("lately", [float("inf"), -1.0], ids=["long calls before", "after a calm"])
 def test_the_loop_goes_on_while_the_only_thread_is_in_a_call(
     lately: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,41 @@ def test_the_loop_goes_on_while_the_only_thread_is_in_a_call(
         assert idle.recv(1) == b""
         site.go.set()
         assert answer(slow) == b"/slow "
+
+
+def test_a_call_lasts_from_its_begin_whatever_progress_it_makes() -> None:
+    """Or a stream would keep the loop from all others."""
+    row = Scoreboard(1).row(0)
+    row.take(1)
+    (cell,) = row.cells()
+    lead = Lead(cell)
+    assert lead.call_lasts(7.0) == 0.0
+    cell.begin(30.0, 7.0, "GET / HTTP/1.1")
+    cell.extend(8.0)
+    assert lead.call_lasts(8.5) == 1.5
+    cell.end()
+    assert lead.call_lasts(9.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lately", "between"), [(10.0, CALM), (float("inf"), ALONE)], ids=["calm", "long calls before"]
+)
+def test_how_often_the_standby_looks(
+    lately: float, between: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    call_lasts = Lead.call_lasts
+
+    def look(lead: Lead, now: float) -> float:
+        looks.append(now)
+        return call_lasts(lead, now)
+
+    monkeypatch.setattr("forkserve.worker.crew.LATELY", lately)
+    monkeypatch.setattr(Lead, "call_lasts", look)
+    with workers(Site()) as (worker,), worker.connect() as client:
+        wait_until(lambda: ask(client) == b"/ " and len(looks) >= 20)
+    spaces = [after - before for before, after in pairwise(looks)]
+    assert between <= median(spaces) < 3 * between, spaces
 
 
 def test_who_comes_during_a_call_is_served_after_it_in_the_main_thread() -> None:

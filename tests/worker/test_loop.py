@@ -24,7 +24,7 @@ from forkserve.settings import Settings
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.lead import LONG, Lead
+from forkserve.worker.lead import BRIEF, LONG, Lead
 from forkserve.worker.loop import Loop
 from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
@@ -155,11 +155,11 @@ def test_who_sends_ahead_starves_nobody() -> None:
     assert served == 500
 
 
-def long_calls(worker: Worker) -> Any:
+def long_calls(worker: Worker, seconds: float = 2 * LONG) -> Any:
     """An application whose calls last so long that one is enough for a turn of the loop."""
 
     def app(environ: Any, start_response: Any) -> Any:
-        worker.clock.now += 2 * LONG
+        worker.clock.now += seconds
         return hello(environ, start_response)
 
     return app
@@ -177,24 +177,38 @@ def test_who_waits_for_long_calls_is_served_in_the_order_of_coming() -> None:
     for client in clients[:4]:
         client.send(GET)
     worker.turn()
-    assert answered(clients) == [0, 1]  # who came first, and who waited for the longest then
+    assert answered(clients) == [0, 1, 2]  # two until it knows, and who waited for the longest then
     clients[4].send(GET)
     worker.turn()
-    assert answered(clients) == [2]
-    clients[5].send(GET)
-    worker.turn()
     assert answered(clients) == [3]
+    clients[5].send(GET)
     clients[2].send(GET)
     worker.turn()
     assert answered(clients) == [4]
-    worker.turn()
-    assert answered(clients) == [5]
-    worker.turn()
-    assert answered(clients) == [2]
+    clients[4].send(GET)
+    for number in (5, 2, 4):
+        worker.turn()
+        assert answered(clients) == [number]
 
 
-def test_a_turn_of_many_short_calls_serves_all() -> None:
+def test_calls_that_are_not_brief_are_made_in_order_as_many_as_a_turn_may_last() -> None:
     worker = Worker()
+    worker.service.app = long_calls(worker, LONG / 2)
+    clients = [worker.pair() for _ in range(8)]
+    for client in clients[:6]:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == [0, 1, 2, 3]
+    for client in clients[6:]:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == [4, 5, 6, 7]
+
+
+def test_a_turn_of_many_brief_calls_serves_all_where_they_are_read() -> None:
+    """However long it lasts: they would not be sooner if they queued up."""
+    worker = Worker()
+    worker.service.app = long_calls(worker, BRIEF / 2)
     clients = [worker.pair() for _ in range(50)]
     for client in clients:
         client.send(GET)
@@ -202,21 +216,55 @@ def test_a_turn_of_many_short_calls_serves_all() -> None:
     assert answered(clients) == list(range(50))
 
 
+def test_one_long_call_does_not_make_brief_ones_queue_up_for_ever() -> None:
+    worker = Worker()
+    worker.service.app = long_calls(worker)
+    clients = [worker.pair() for _ in range(50)]
+    for client in clients:
+        client.send(GET)
+    worker.turn()
+    worker.service.app = long_calls(worker, BRIEF / 2)
+    waiting = set(range(50)) - set(answered(clients))
+    worker.turn()
+    assert set(answered(clients)) == waiting
+    assert not worker.loop._ready
+
+
+def test_behind_one_call_that_is_not_brief_nobody_queues_up() -> None:
+    """It was perhaps only without a processor for a while."""
+    worker = Worker()
+    lasting = [BRIEF / 2] * 9 + [2 * LONG] + [BRIEF / 2] * 40
+
+    def app(environ: Any, start_response: Any) -> Any:
+        worker.clock.now += lasting.pop(0)
+        states.append({connection.state for connection in worker.held})
+        return hello(environ, start_response)
+
+    states: list[set[State]] = []
+    worker.service.app = app
+    clients = [worker.pair() for _ in range(50)]
+    for client in clients:
+        client.send(GET)
+    worker.turn()
+    assert answered(clients) == list(range(50))
+    assert State.READY not in set().union(*states)
+
+
 def test_a_body_that_is_complete_waits_behind_long_calls_too() -> None:
     worker = Worker()
     worker.service.app = long_calls(worker)
-    clients = [worker.pair() for _ in range(4)]
-    clients[3].send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n")
+    clients = [worker.pair() for _ in range(5)]
+    clients[4].send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n")
     worker.turn()
-    for client in clients[:3]:
+    for client in clients[:4]:
         client.send(GET)
     worker.turn()
-    assert answered(clients) == [0, 1]
-    clients[3].send(b"abc")
-    worker.turn()
-    assert answered(clients) == [2]
+    assert answered(clients) == [0, 1, 2]
+    clients[4].send(b"abc")
     worker.turn()
     assert answered(clients) == [3]
+    worker.turn()
+    assert answered(clients) == [4]
 
 
 def test_newcomers_wait_behind_long_calls_too() -> None:
@@ -228,9 +276,9 @@ def test_newcomers_wait_behind_long_calls_too() -> None:
     worker.clock.now += 0.1  # the turn before was long: all are accepted in this one
     worker.turn()
     assert len(worker.held) == 5
-    assert answered(clients) == [0, 1]
+    assert answered(clients) == [0, 1, 2]
     worker.turn()
-    assert answered(clients) == [2]
+    assert answered(clients) == [3]
 
 
 def test_who_is_handed_off_waits_behind_long_calls_too_but_first_if_he_has_waited() -> None:
@@ -242,13 +290,12 @@ def test_who_is_handed_off_waits_behind_long_calls_too_but_first_if_he_has_waite
     clients = [worker.pair() for _ in range(4)]
     for client in clients[:3]:
         client.send(GET)
+    # The last of them, in the order in which they are read.
     parcel = PLAIN._replace(octets=GET, deadline=worker.clock.now + 1)  # it is 29 s old
     clients[3] = Client().given_to(queue, parcel).socket
     clients[3].setblocking(False)
     worker.turn()
-    assert answered(clients) == [0, 3]
-    worker.turn()
-    assert answered(clients) == [1]
+    assert answered(clients) == [0, 1, 3]
     worker.turn()
     assert answered(clients) == [2]
     queue.close()
@@ -260,23 +307,23 @@ def test_what_waits_behind_long_calls_goes_to_an_idle_sibling() -> None:
     assert queue is not None
     worker = Worker(queue=queue)
     worker.service.app = long_calls(worker)
-    clients = [worker.pair() for _ in range(5)]
+    clients = [worker.pair() for _ in range(6)]
     for client in clients:
         client.send(GET)
     worker.turn()
-    assert answered(clients) == [0, 1]
+    assert answered(clients) == [0, 1, 2]
     assert queue.take() is None
     worker.sibling.idle_mark()[0] = 1
     worker.turn()
-    assert answered(clients) == [2]
+    assert answered(clients) == [3]
     taken = queue.take()
     assert taken is not None and taken[1].octets == GET
     assert queue.take() is None  # one sibling, one request
-    assert len(worker.held) == 4
+    assert len(worker.held) == 5
     taken[0].close()
     worker.sibling.idle_mark()[0] = 0
     worker.turn()
-    assert answered(clients[4:]) == [0]
+    assert answered(clients[5:]) == [0]
     queue.close()
 
 
