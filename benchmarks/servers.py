@@ -87,6 +87,17 @@ SERVERS = (
 )
 
 
+def of_tree(name: str, place: Path, python: str) -> Server:
+    """The forkserve whose package is in the directory ``place``."""
+
+    def command(port: int, workers: int) -> list[str]:
+        # -P: else the working directory, with the forkserve of today, would come first.
+        return ["env", f"PYTHONPATH={place}:{ROOT}", python, "-P", "-m",
+                "forkserve", *_forkserve(port, workers)[1:]]  # fmt: skip
+
+    return Server(name, "forkserve", command)
+
+
 @contextlib.contextmanager
 def earlier(revision: str) -> Iterator[Server]:
     """forkserve as it was at a revision of this repository, checked out beside it for so long."""
@@ -95,13 +106,7 @@ def earlier(revision: str) -> Iterator[Server]:
             ["git", "archive", revision, "forkserve"], cwd=ROOT, check=True, stdout=subprocess.PIPE
         ).stdout
         subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
-
-        def command(port: int, workers: int) -> list[str]:
-            # -P: else the working directory, with the forkserve of today, would come first.
-            return ["env", f"PYTHONPATH={place}:{ROOT}", _tool("python"), "-P", "-m",
-                    "forkserve", *_forkserve(port, workers)[1:]]  # fmt: skip
-
-        yield Server(revision, "forkserve", command)
+        yield of_tree(revision, Path(place), _tool("python"))
 
 
 def install() -> dict[str, str]:

@@ -9,7 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import crew_stress
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.side_by_side import compare
 from benchmarks.soak.rig import Run, pause, row
+from benchmarks.uncrewed import crewed, uncrewed
 
 
 def _tail(run: Run, slow: int, p99: float, longest: float | None, *arguments: str) -> None:
@@ -116,6 +119,17 @@ def sharing_2(run: Run) -> None:
 @row("sharing-4", "32 persistent connections at once, 4 workers, calls of 2 ms")
 def sharing_4(run: Run) -> None:
     _sharing(run, 4)
+
+
+@row("crew-cost", "hello, beside the same server without its crew", needs="wrk")
+def crew_cost(run: Run) -> None:
+    """Both at once on one processor (``benchmarks.side_by_side``)."""
+    (hello,) = (item for item in SCENARIOS if item.name == "hello")
+    with uncrewed() as other:
+        found = compare((crewed(), other), hello, run.count(30, 2), run.count(3, 1), 16)
+    run.told("requests answered in the same time, times", found.requests.median)
+    share = 1 / found.processor_time.median
+    run.at_least("share of its throughput, by processor time", share, 0.95, quick=0.8)
 
 
 @row("stress", "every kind of request, over every change of the lead, the workers and their number")

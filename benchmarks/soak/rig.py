@@ -74,6 +74,7 @@ CAPABILITIES: dict[str, Callable[[], bool]] = {
     "adaptive": _adaptive,
     "last reset": lambda: hasattr(Listener, "turn_away"),
     "access lines of the killed": _master_writes_access_lines,
+    "wrk": lambda: shutil.which("wrk") is not None,
 }
 
 

@@ -1,0 +1,143 @@
+"""forkserve without its crew: what remains if nobody could ever take the lead.
+
+The code as it is, and in it each place that is there for the crew alone is taken out: the lock
+around a call, the turns that are counted and watched, the order in which requests wait for a
+thread, and the thread that stands by. For ``make soak`` (``crew-cost``), which measures what they
+cost.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.servers import ROOT, Server, of_tree
+
+# (module, what stands there once, what in its place)
+_PLACES = (
+    (
+        "connection",
+        """\
+            lead = self.service.lead
+            if now >= lead.inline_from or not lead.calls:
+                self._parse(octets, now)
+            else:
+                self._wait_for_turn(octets, now)
+""",
+        """\
+            self._parse(octets, now)
+""",
+    ),
+    (
+        "connection",
+        """\
+        lead = service.lead
+        lock = lead.lock
+        self.cell = cell = lead.cell
+        lead.in_call = self
+""",
+        """\
+        self.cell = cell = service.lead.cell
+""",
+    ),
+    (
+        "connection",
+        """\
+        lock.release()
+""",
+        "",
+    ),
+    (
+        "connection",
+        """\
+        if not lock.acquire(False):
+            lead.judge(service.clock() - now)
+            raise Lost(self if service.decide(exchange, OVER) else None)
+""",
+        "",
+    ),
+    (
+        "connection",
+        """\
+        if busy >= BRIEF:
+            service.lead.note(service.requests, exchange.returned + busy)
+""",
+        "",
+    ),
+    (
+        "intake",
+        """\
+            if now < service.lead.inline_from:
+                self._wait_for_turn(octets, now)
+                return
+""",
+        "",
+    ),
+    (
+        "loop",
+        """\
+        if lead.returned:
+            self._settle_returned()
+            wait = False  # it may have been the last
+""",
+        "",
+    ),
+    (
+        "loop",
+        """\
+        if not wait or (lead.calls and (self._ready or service.closings)):
+            timeout = 0.0
+""",
+        """\
+        if not wait or self._ready or service.closings:
+            timeout = 0.0
+""",
+    ),
+    (
+        "loop",
+        """\
+        lead.turns += 1
+        self._idle[0] = lead.calls and timeout != 0.0
+        events = self._epoll.poll(timeout, most)
+        self._idle[0] = 0
+        lead.turns += 1
+        if lead.alert:
+            lead.rouse()
+""",
+        """\
+        events = self._epoll.poll(timeout, most)
+""",
+    ),
+    (
+        "crew",
+        """\
+            threading.Thread(target=self._stand_by, name="standby", daemon=True).start()
+""",
+        "",
+    ),
+)
+
+
+@contextmanager
+def uncrewed() -> Iterator[Server]:
+    """The server without its crew. Raises LookupError if a place is not as it is known here."""
+    with tempfile.TemporaryDirectory(prefix="forkserve-uncrewed-") as place:
+        shutil.copytree(
+            ROOT / "forkserve", Path(place, "forkserve"), ignore=shutil.ignore_patterns("*.pyc")
+        )
+        for module, there, instead in _PLACES:
+            path = Path(place, "forkserve", "worker", f"{module}.py")
+            text = path.read_text()
+            if text.count(there) != 1:
+                raise LookupError(
+                    f"worker/{module}.py has not once, but is known to have:\n{there}"
+                )
+            path.write_text(text.replace(there, instead))
+        yield of_tree("without a crew", Path(place), sys.executable)
+
+
+def crewed() -> Server:
+    """The same, as it is."""
+    return of_tree("with its crew", ROOT, sys.executable)
