@@ -22,6 +22,7 @@ _CLIENT_OCTETS = 48  # an address of IPv6 with its zone has 45 octets and more
 _CELL = struct.Struct(f"@d{_REQUEST_OCTETS}s{_CLIENT_OCTETS}sd")
 _CELL_OCTETS = 320
 _DEADLINE_AT = 8 + _REQUEST_OCTETS + _CLIENT_OCTETS
+_USED = struct.Struct("=I")
 _LINE = 64  # octets of a cache line: what is written often has one of its own
 
 _TEXT_OCTETS = 1 << 20
@@ -104,15 +105,16 @@ class Call(NamedTuple):
 class Scoreboard:
     """The rows of all workers that can be alive at once.
 
-    First stands for each row an octet that says of how many threads its worker is, and behind those
-    another that says whether it serves, and a line with one that says whether it is idle: those of
-    many rows are searched at once. Then come the tallies, one more of them for all workers that are
-    gone, the cells, and the master's text.
+    First stands for each row an octet that says of how many threads its worker is, behind those
+    another that says whether it serves, then how many rows have had an owner, and for each a line
+    with an octet that says whether it is idle: those of many rows are searched at once. Then come
+    the tallies, one more of them for all workers that are gone, the cells, and the master's text.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._idle_at = _whole_lines(2 * rows)
+        self._used_at = 2 * rows
+        self._idle_at = _whole_lines(self._used_at + _USED.size)
         tallies_at = self._idle_at + _LINE * rows
         self._cells_at = _whole_lines(tallies_at + SIZE * (rows + 1))
         self._text_at = self._cells_at + MOST_THREADS * _CELL_OCTETS * rows
@@ -141,6 +143,7 @@ class Scoreboard:
         owner any more."""
         self.set_serving(index, False)
         self._memory[index] = threads
+        _USED.pack_into(self._memory, self._used_at, max(self._used, index + 1))
         for cell in self.cells(index):
             cell.end()
 
@@ -156,8 +159,13 @@ class Scoreboard:
         return self._whole[at : at + 1]
 
     def idle(self) -> bytes:
-        """The idle marks of all rows."""
-        return self._memory[self._idle_at : self._idle_at + _LINE * self._rows : _LINE]
+        """The idle marks of the rows that have had an owner: few, for the lowest are given out."""
+        return self._memory[self._idle_at : self._idle_at + _LINE * self._used : _LINE]
+
+    @property
+    def _used(self) -> int:
+        used: int = _USED.unpack_from(self._memory, self._used_at)[0]
+        return used
 
     def cells(self, index: int) -> list[Cell]:
         """Of each thread of a worker."""

@@ -314,7 +314,7 @@ class Connection(Intake):
         """The request is over."""
         service = self.service
         busy = exchange.returned - exchange.called if exchange.called else 0.0
-        if busy >= BRIEF:
+        if busy >= BRIEF and service.lead.in_call is self:
             service.lead.note(service.requests, exchange.returned + busy)
         service.tally.over(
             exchange.encoder.code, now - exchange.began, busy, exchange.queued,

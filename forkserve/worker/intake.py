@@ -224,7 +224,7 @@ class Intake(Stream):
         self.exchange, self._head = None, b""
 
     def _wait_for_turn(self, octets: bytes, now: float) -> None:
-        """The request is there, and no thread to call the application, or others are before it.
+        """The request is there, and no thread to call the application, or calls are not brief.
 
         ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so.
         """

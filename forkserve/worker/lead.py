@@ -18,21 +18,20 @@ from forkserve.worker.state import State
 
 LONG = 0.002
 """Seconds after which a call is long, and another thread takes the lead. Shorter, and calls of a
-usual length cost two switches of threads; longer, and others wait. So long lasts a turn of the loop
-at most in which calls are not brief."""
-
-BRIEF = LONG / 4
-"""Seconds after which a call is not brief. Behind those that are, others are called where they are
-read: to queue up would cost about as much as such a call."""
-
-_OF_LATE = 4
-"""Behind two calls in so many that are not brief, others queue up, in the order of their coming, so
-that siblings can have them. One alone may only have been without a processor for a while."""
+usual length cost two switches of threads; longer, and others wait."""
 
 ALONE = 0.008
 """The same while no other thread and no sibling is free to call the application: then all that is
 gained is that the others are read and told of errors meanwhile, and the switches cost throughput:
 2 ms calls on 4 workers had two thirds of what they have now."""
+
+BRIEF = LONG / 4
+"""Seconds after which a call is not brief. Who comes behind brief ones is called where it is read:
+with some hundreds of busy connections, to queue up shows in the throughput of small requests."""
+
+_OF_LATE = 4
+"""Behind two calls in so many that are not brief, others queue up, so that siblings can have them.
+One alone may only have been without a processor for a while."""
 
 CALM = 0.025
 """Seconds between two looks at the loop while no call has been long for LATELY. To look, a thread
@@ -142,11 +141,12 @@ class Lead:
 
     def call_lasts(self, now: float) -> float:
         """Seconds that the call under way has lasted; 0.0 if there is none. For any thread."""
-        return now - self.cell.start if self.cell.deadline else 0.0
+        cell = self.cell  # that of another is there at any moment
+        return now - cell.start if cell.deadline else 0.0
 
     def note(self, number: int, until: float) -> None:
-        """The call of the ``number``th request was not brief. If such calls are usual, those that
-        come before ``until`` queue up."""
+        """A call was not brief; ``number`` requests have begun by now. If such calls are usual, who
+        comes before ``until`` queues up."""
         if number - self._not_brief < _OF_LATE:
             self.inline_from = max(self.inline_from, until)
         self._not_brief = number

@@ -32,6 +32,10 @@ from forkserve.worker.state import READABLE, ROWS, UNCHANGED, WRITABLE, State
 _EVENTS = 256  # taken from the kernel at once, unless there are deadlines to look at
 _NEVER = float("inf")
 
+_MOST = 0.05
+"""Seconds for which brief calls are made in one turn, of those that were waiting and of those that
+come: then the others are heard, deadlines are looked at, and orders of the master."""
+
 _BODY, _FLUSH, _READY, _IDLE = State.BODY, State.FLUSH, State.READY, State.IDLE
 _RUNNING, _CLOSED = State.RUNNING, State.CLOSED
 
@@ -134,16 +138,18 @@ class Loop:
         """Wait for something to do, and do it. Raises Lost. (Each request pays.)"""
         service, connections, lead = self._service, self.connections, self._lead
         events = self._next_events(wait=wait)
-        due, began = self.due, self._turn_began
+        due, began, until = self.due, self._turn_began, self._turn_began + _MOST
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is None:
                 if fd in self._others:
                     self._others[fd]()
                 continue
-            state = connection.state
+            state, now = connection.state, service.clock()
+            if now > until:
+                lead.inline_from = _NEVER
             if state is _IDLE:
-                connection.readable(service.clock())
+                connection.readable(now)
                 # The usual case: idle again, and parked already.
                 if (
                     connection.state is _IDLE
@@ -155,7 +161,7 @@ class Loop:
                 self._turn_away(fd, connection)
                 continue
             else:
-                (connection.writable if state is _FLUSH else connection.readable)(service.clock())
+                (connection.writable if state is _FLUSH else connection.readable)(now)
             self.park(fd, connection)
         if self._ready:
             self._serve_ready()
@@ -284,7 +290,7 @@ class Loop:
             return
         if self.turn_lasted >= LONG and len(self._ready) > 1 and self.helped:
             self._relieve()
-        long = self._turn_began + LONG
+        long = service.clock() + LONG
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
             if connection.state is _READY:
@@ -292,9 +298,11 @@ class Loop:
                 connection.turn(service.clock())
                 self.park(connection.socket.fileno(), connection)
                 now = service.clock()
-                brief = now >= lead.inline_from
-                if now >= long and (self.helped or (now >= long + LONG and not brief)):
-                    break  # others can be given what is left, or are to be heard first
+                # Others are to be heard, brief calls or not, or can be given what is left.
+                most = _MOST if now >= lead.inline_from else LONG
+                if now >= long and (now >= long + most or self.helped):
+                    lead.inline_from = _NEVER  # nobody overtakes what is left
+                    break
 
     # ---- hand-off
 

@@ -194,29 +194,57 @@ def test_who_waits_for_long_calls_is_served_in_the_order_of_coming() -> None:
 def test_calls_that_are_not_brief_are_made_in_order_as_many_as_a_turn_may_last() -> None:
     worker = Worker()
     worker.service.app = long_calls(worker, LONG / 2)
-    clients = [worker.pair() for _ in range(8)]
-    for client in clients[:6]:
+    clients = [worker.pair() for _ in range(10)]
+    for client in clients[:8]:
         client.send(GET)
     worker.turn()
-    assert answered(clients) == [0, 1, 2, 3]
-    for client in clients[6:]:
+    assert answered(clients) == [0, 1, 2, 3, 4, 5]
+    for client in clients[8:]:
         client.send(GET)
     worker.turn()
-    assert answered(clients) == [4, 5, 6, 7]
+    assert answered(clients) == [6, 7, 8, 9]
 
 
-def test_a_turn_of_many_brief_calls_serves_all_where_they_are_read() -> None:
-    """However long it lasts: they would not be sooner if they queued up."""
+def test_a_turn_of_brief_calls_has_an_end() -> None:
+    """Deadlines, orders and the other events are not to wait for all of a great crowd."""
     worker = Worker()
-    worker.service.app = long_calls(worker, BRIEF / 2)
-    clients = [worker.pair() for _ in range(50)]
+    worker.service.app = long_calls(worker, 0.9 * BRIEF)
+    clients = [worker.pair() for _ in range(256)]
     for client in clients:
         client.send(GET)
+    began = worker.clock.now
     worker.turn()
-    assert answered(clients) == list(range(50))
+    assert 0.05 < worker.clock.now - began < 0.11
+    count = len(answered(clients))
+    assert 0 < count < 256
+    clients[0].send(GET)
+    worker.turn()
+    assert answered(clients) == [0, *range(count, 256)]
 
 
-def test_one_long_call_does_not_make_brief_ones_queue_up_for_ever() -> None:
+def test_who_comes_does_not_overtake_who_waits_and_cannot_be_given_away() -> None:
+    queue = HandoffQueue.make()
+    assert queue is not None
+    worker = Worker(queue=queue)
+    worker.service.app = long_calls(worker, BRIEF / 2)
+    waiting = [worker.pair() for _ in range(20)]
+    worker.service.lead.set_calls(False)
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 6000) for number in range(3))
+    for client in waiting:
+        client.send(GET[:-2] + fields + b"\r\n")
+    worker.turn(2)  # it takes two reads
+    worker.service.lead.set_calls(True)
+    worker.sibling.idle_mark()[0] = 1
+    worker.turn()
+    assert 0 < len(answered(waiting)) < 20
+    newcomer = worker.pair()
+    newcomer.send(GET)
+    worker.turn()
+    assert answered(waiting) and not answered([newcomer])
+    queue.close()
+
+
+def test_long_calls_do_not_make_brief_ones_queue_up_for_ever() -> None:
     worker = Worker()
     worker.service.app = long_calls(worker)
     clients = [worker.pair() for _ in range(50)]
@@ -231,7 +259,7 @@ def test_one_long_call_does_not_make_brief_ones_queue_up_for_ever() -> None:
 
 
 def test_behind_one_call_that_is_not_brief_nobody_queues_up() -> None:
-    """It was perhaps only without a processor for a while."""
+    """It was perhaps only without a processor for a while. Nor does anybody behind brief ones."""
     worker = Worker()
     lasting = [BRIEF / 2] * 9 + [2 * LONG] + [BRIEF / 2] * 40
 
