@@ -71,10 +71,13 @@ def against(servers: tuple[Server, Server], options: argparse.Namespace) -> None
     heading = f"now in relation to {servers[1].name}: medians (and quartiles)"
     print(f"{heading}\n{'':12}{'requests':28}processor time of one")
     for scenario in wanted(options):
-        ratios = compare(
-            servers, scenario, options.rounds, options.seconds, options.connections // 2
-        )
-        print(f"{scenario.name:12}{ratios.requests!s:28}{ratios.processor_time}")
+        connections = max(1, options.connections // 2)
+        try:
+            ratios = compare(servers, scenario, options.rounds, options.seconds, connections)
+        except RuntimeError as error:
+            print(f"{scenario.name:12}{error}")
+        else:
+            print(f"{scenario.name:12}{ratios.requests!s:28}{ratios.processor_time}")
 
 
 def times(

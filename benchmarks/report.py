@@ -26,7 +26,8 @@ How it measures: each server runs one worker, pinned to one processor; wrk runs 
 are timed in turn, {seconds} seconds each after a second to warm up, in {rounds} rounds. On a shared
 machine only ratios within a round mean something; the figures below are the medians of the rounds.
 With ``--against`` the two run at once on the one processor, because what a change of the code makes
-is often less than what moments differ by; it tells also how much of the processor a request takes.
+is often less than what moments differ by; it tells also by how much the processor time differs that
+a request takes.
 
 ============= ====================================================================================
 Scenario      What is asked for

@@ -2,8 +2,8 @@
 
 In turns each has other moments of the machine, and on a shared one moments differ by more than most
 changes matter. At once, both have equal shares of the same moments, and whoever needs less of the
-processor for a request answers more. For each round both are started anew: where their memory
-happens to lie matters by a percent or two.
+processor for a request answers more, as long as wrk, which has one for both, keeps up. For each
+round both are started anew: where their memory happens to lie matters by a percent or two.
 """
 
 import statistics
@@ -27,6 +27,8 @@ class Ratio(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Ratio":
+        if len(values) == 1:
+            return cls(*values * 3)
         return cls(*statistics.quantiles(values, n=4, method="inclusive"))
 
     def __str__(self) -> str:
@@ -46,7 +48,7 @@ def compare(
     """``connections`` of each. Raises RuntimeError if one does not start, or answers wrongly."""
     requests, times = [], []
     for number in range(rounds):
-        order = (0, 1) if number % 2 == 0 else (1, 0)  # who has the place of the first
+        order = (0, 1) if number % 2 == 0 else (1, 0)  # who has the first place
         with _running([servers[index] for index in order], scenario) as running:
             _answered(running, scenario, 1, connections)  # to warm up
             before = [processor_time(item) for item in running]
@@ -54,7 +56,7 @@ def compare(
             spent = [
                 processor_time(item) - time for item, time in zip(running, before, strict=True)
             ]
-        first, second = order
+        first, second = order.index(0), order.index(1)
         requests.append(counts[first] / counts[second])
         times.append(spent[first] / counts[first] / (spent[second] / counts[second]))
         print(
@@ -100,7 +102,7 @@ def _answered(
 
 
 def processor_time(running: Running) -> int:
-    """Nanoseconds that all threads of a server have had so far."""
+    """Nanoseconds that the threads of a server that are there have had so far."""
     return sum(
         int((task / "schedstat").read_text().split()[0])
         for pid in (running.process.pid, *descendants(running.process.pid))

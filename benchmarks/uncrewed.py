@@ -1,9 +1,9 @@
 """forkserve without its crew: what remains if nobody could ever take the lead.
 
-The code as it is, and in it each place that is there for the crew alone is taken out: the lock
-around a call, the turns that are counted and watched, the order in which requests wait for a
-thread, and the thread that stands by. For ``make soak`` (``crew-cost``), which measures what they
-cost.
+The code as it is, and in it what stands in the way of a small request for the crew alone is taken
+out: the lock around a call, the turns that are counted and watched, the order in which requests
+wait for a thread, the verdicts of threads that have lost the lead, and the thread that stands by.
+For ``make soak`` (``crew-cost``), which measures what they cost.
 """
 
 import shutil
@@ -61,7 +61,7 @@ _PLACES = (
     (
         "connection",
         """\
-        if busy >= BRIEF:
+        if busy >= BRIEF and service.lead.in_call is self:
             service.lead.note(service.requests, exchange.returned + busy)
 """,
         "",
@@ -111,6 +111,15 @@ _PLACES = (
 """,
     ),
     (
+        "exchange",
+        """\
+        if service.verdicts:
+            self._raise_if_revoked()
+        return service.own_lines""",
+        """\
+        return service.own_lines""",
+    ),
+    (
         "crew",
         """\
             threading.Thread(target=self._stand_by, name="standby", daemon=True).start()
@@ -121,12 +130,19 @@ _PLACES = (
 
 
 @contextmanager
-def uncrewed() -> Iterator[Server]:
-    """The server without its crew. Raises LookupError if a place is not as it is known here."""
-    with tempfile.TemporaryDirectory(prefix="forkserve-uncrewed-") as place:
-        shutil.copytree(
-            ROOT / "forkserve", Path(place, "forkserve"), ignore=shutil.ignore_patterns("*.pyc")
-        )
+def crewed_and_not() -> Iterator[tuple[Server, Server]]:
+    """The server as it is, and without its crew, both from a copy of now.
+
+    Raises LookupError if a place is not as it is known here.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="forkserve-crewed-") as other,
+        tempfile.TemporaryDirectory(prefix="forkserve-uncrewed-") as place,
+    ):
+        for copy in (other, place):
+            shutil.copytree(
+                ROOT / "forkserve", Path(copy, "forkserve"), ignore=shutil.ignore_patterns("*.pyc")
+            )
         for module, there, instead in _PLACES:
             path = Path(place, "forkserve", "worker", f"{module}.py")
             text = path.read_text()
@@ -135,9 +151,7 @@ def uncrewed() -> Iterator[Server]:
                     f"worker/{module}.py has not once, but is known to have:\n{there}"
                 )
             path.write_text(text.replace(there, instead))
-        yield of_tree("without a crew", Path(place), sys.executable)
-
-
-def crewed() -> Server:
-    """The same, as it is."""
-    return of_tree("with its crew", ROOT, sys.executable)
+        yield (
+            of_tree("with its crew", Path(other), sys.executable),
+            of_tree("without a crew", Path(place), sys.executable),
+        )

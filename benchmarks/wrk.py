@@ -18,12 +18,14 @@ class Load:
         self.process = process
 
     def end(self) -> tuple[int, float, str]:
-        """Wait for it. Returns (requests, requests per second, what went wrong)."""
+        """Wait for it. Returns (requests, requests per second, what went wrong). Raises
+        RuntimeError if it fails."""
         output, _ = self.process.communicate()
         count = re.search(r"(\d+) requests in", output)
         rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
         errors = re.findall(r"(Socket errors: .*|Non-2xx.*)", output)
-        assert count is not None and rate is not None, output
+        if count is None or rate is None:
+            raise RuntimeError(f"wrk ended with status {self.process.returncode}: {output}")
         return int(count[1]), float(rate[1]), "; ".join(errors)
 
 

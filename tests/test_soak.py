@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.side_by_side import Ratio
 from benchmarks.soak.answer import Answer, Malformed
 from benchmarks.soak.concurrency import idle_while_others_wait
 from benchmarks.soak.crowd import NOTE
 from benchmarks.soak.rig import Crowd
 from benchmarks.soak.tally import Verdict
+from benchmarks.uncrewed import crewed_and_not
 
 RESET = struct.pack("ii", 1, 0)
 DONE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
@@ -156,3 +158,16 @@ def test_time_that_a_worker_is_idle_while_a_request_waits() -> None:
     calls = [(1, 7, 0.0, 2.5), (2, 8, 0.0, 2.0), (3, 7, 4.0, 5.0), (4, 8, 5.0, 6.0)]
     assert idle_while_others_wait(calls, array("d", [0, 0, 0, 1, 5])) == 2.0
     assert idle_while_others_wait(calls, array("d", [0, 0, 0, 4, 5])) == 0.0
+
+
+def test_what_the_crew_adds_is_known_where_it_stands() -> None:
+    """Whoever moves a line of it has to say so in ``benchmarks.uncrewed``."""
+    with crewed_and_not() as servers:
+        assert [server.name for server in servers] == ["with its crew", "without a crew"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ratio"), [([2.0], (2.0, 2.0, 2.0)), ([1.0, 2.0, 3.0, 4.0, 5.0], (2.0, 3.0, 4.0))]
+)
+def test_median_and_quartiles(values: list[float], ratio: tuple[float, ...]) -> None:
+    assert Ratio.of(values) == ratio

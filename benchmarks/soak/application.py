@@ -18,9 +18,8 @@ NOTE = struct.Struct("=QI")
 """The id and the pid."""
 
 CALL = struct.Struct("=QIdd")
-"""Of a call that is timed: the id, the pid, and when it began and ended (monotonic). All that this
-application does is between them, the note too. They go to a file beside that of the notes, when the
-worker ends."""
+"""Of a call that is timed: the id, the pid, and when it began and ended (monotonic), the note and
+the sleep. They go to a file beside that of the notes, when the worker ends."""
 
 LEAK = int(os.environ.get("SOAK_LEAK", "0"))
 """Octets that each call leaves behind."""
@@ -63,9 +62,8 @@ def timed(environ, start_response, number, argument):
     began = time.monotonic()
     note(number)
     time.sleep(float(argument))
-    response = answer(start_response, b"timed %d" % number)
     _calls.append(CALL.pack(number, os.getpid(), began, time.monotonic()))
-    return response
+    return answer(start_response, b"timed %d" % number)
 
 
 def upload(environ, start_response, number, argument):

@@ -12,7 +12,7 @@ from benchmarks import crew_stress
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.side_by_side import compare
 from benchmarks.soak.rig import Run, pause, row
-from benchmarks.uncrewed import crewed, uncrewed
+from benchmarks.uncrewed import crewed_and_not
 
 
 def _tail(run: Run, slow: int, p99: float, longest: float | None, *arguments: str) -> None:
@@ -82,8 +82,8 @@ def idle_while_others_wait(
 def _sharing(run: Run, workers: int) -> None:
     """32 persistent connections, opened at once; each call sleeps for 2 ms.
 
-    Ideal would be if a worker went from call to call. How long they take is what they take here, as
-    the application has it: with what it does besides, and with what a sleep takes longer.
+    Ideal would be if a worker went from call to call. How long they take is what they take here:
+    with the application's note, and with what a sleep takes longer.
     """
     server = run.server("-w", str(workers))
     path = run.directory / "sent"
@@ -121,15 +121,15 @@ def sharing_4(run: Run) -> None:
     _sharing(run, 4)
 
 
-@row("crew-cost", "hello, beside the same server without its crew", needs="wrk")
+@row("crew-cost", "``hello`` on one worker, with its crew and without", needs="wrk")
 def crew_cost(run: Run) -> None:
-    """Both at once on one processor (``benchmarks.side_by_side``)."""
+    """What the lead costs where no call is long. Both at once on one processor."""
     (hello,) = (item for item in SCENARIOS if item.name == "hello")
-    with uncrewed() as other:
-        found = compare((crewed(), other), hello, run.count(30, 2), run.count(3, 1), 16)
-    run.told("requests answered in the same time, times", found.requests.median)
+    with crewed_and_not() as servers:
+        found = compare(servers, hello, run.count(30, 2), run.count(3, 1), 16)
+    run.told("requests, times those without", found.requests.median)
     share = 1 / found.processor_time.median
-    run.at_least("share of its throughput, by processor time", share, 0.95, quick=0.8)
+    run.at_least("throughput, times that without", share, 0.95, quick=0.8)
 
 
 @row("stress", "every kind of request, over every change of the lead, the workers and their number")

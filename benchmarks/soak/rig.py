@@ -23,6 +23,7 @@ from typing import Any
 
 import forkserve
 from benchmarks.soak.tally import Tally, Verdict
+from benchmarks.wrk import CLIENT_CPU, SERVER_CPU
 from forkserve.net.listeners import Listener
 from forkserve.settings import Settings
 from tests.command.harness import Server, children, wait_for_death
@@ -63,6 +64,12 @@ def _master_writes_access_lines() -> bool:
     return any("ops.access" in path.read_text() for path in master.glob("*.py"))
 
 
+def _wrk() -> bool:
+    """It is there, and a processor for it beside that of the server."""
+    programs = shutil.which("wrk") and shutil.which("taskset")
+    return bool(programs) and {SERVER_CPU, CLIENT_CPU} <= os.sched_getaffinity(0)
+
+
 CAPABILITIES: dict[str, Callable[[], bool]] = {
     "crew": _module("worker.crew"),
     "hand-off": _module("worker.handoff"),
@@ -74,7 +81,7 @@ CAPABILITIES: dict[str, Callable[[], bool]] = {
     "adaptive": _adaptive,
     "last reset": lambda: hasattr(Listener, "turn_away"),
     "access lines of the killed": _master_writes_access_lines,
-    "wrk": lambda: shutil.which("wrk") is not None,
+    "wrk": _wrk,
 }
 
 
