@@ -9,11 +9,12 @@ For ``make soak`` (``crew-cost``), which measures what they cost.
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.servers import ROOT, Server, of_tree
+from forkserve.worker.lead import CALM
 
 # (module, what stands there once, what in its place)
 _PLACES = (
@@ -129,6 +130,11 @@ _PLACES = (
 )
 
 
+_HALF = (("lead", f"CALM = {CALM}\n", f"CALM = {2 * CALM}\n"),)
+"""Two servers on one processor have half of it each, but the standby looks as often as with all of
+it, which would be twice as often for each request: so here it looks half as often."""
+
+
 @contextmanager
 def crewed_and_not() -> Iterator[tuple[Server, Server]]:
     """The server as it is, and without its crew, both from a copy of now.
@@ -139,19 +145,21 @@ def crewed_and_not() -> Iterator[tuple[Server, Server]]:
         tempfile.TemporaryDirectory(prefix="forkserve-crewed-") as other,
         tempfile.TemporaryDirectory(prefix="forkserve-uncrewed-") as place,
     ):
-        for copy in (other, place):
-            shutil.copytree(
-                ROOT / "forkserve", Path(copy, "forkserve"), ignore=shutil.ignore_patterns("*.pyc")
-            )
-        for module, there, instead in _PLACES:
-            path = Path(place, "forkserve", "worker", f"{module}.py")
-            text = path.read_text()
-            if text.count(there) != 1:
-                raise LookupError(
-                    f"worker/{module}.py has not once, but is known to have:\n{there}"
-                )
-            path.write_text(text.replace(there, instead))
+        _copy(Path(other), _HALF)
+        _copy(Path(place), _PLACES)
         yield (
             of_tree("with its crew", Path(other), sys.executable),
             of_tree("without a crew", Path(place), sys.executable),
         )
+
+
+def _copy(place: Path, changes: Iterable[tuple[str, str, str]]) -> None:
+    """The package as it is now, with changes. Raises LookupError."""
+    ignored = shutil.ignore_patterns("*.pyc")
+    shutil.copytree(ROOT / "forkserve", place / "forkserve", ignore=ignored)
+    for module, there, instead in changes:
+        path = place / "forkserve" / "worker" / f"{module}.py"
+        text = path.read_text()
+        if text.count(there) != 1:
+            raise LookupError(f"worker/{module}.py has not once, but is known to have:\n{there}")
+        path.write_text(text.replace(there, instead))
