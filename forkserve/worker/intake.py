@@ -228,10 +228,12 @@ class Intake(Stream):
 
         ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so.
         """
+        service = self.service
         self.state, self.buffer = READY, octets
         if not self.arrived:
-            self.arrived = now
-        self.deadline = self.arrived + self.service.queue_timeout
+            late = service.lag >= WAITED  # it may have been in the kernel for so long
+            self.arrived = now - (min(waited_in_kernel(self.socket), service.lag) if late else 0.0)
+        self.deadline = self.arrived + service.queue_timeout
         self._hold_input()
 
     def _waited_in_vain(self, exchange: Exchange, now: float) -> bool:
