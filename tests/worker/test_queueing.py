@@ -224,6 +224,17 @@ def test_the_kernel_knows_how_long_a_client_waits_that_nobody_heard() -> None:
     peer.close()
 
 
+def test_who_queues_up_behind_calls_has_waited_in_the_kernel_too() -> None:
+    peer = Peer(Site(), ends=tcp_pair(65536, 65536))
+    peer.service.lag, peer.service.lead.inline_from = 2.0, float("inf")
+    peer.send(GET, run=False)
+    while waited_in_kernel(peer.connection.socket) < 0.03:
+        pass
+    peer.run_to(State.READY)
+    assert 0.03 <= peer.clock.now - peer.connection.arrived <= 2.0
+    peer.close()
+
+
 # ---- shedding
 
 
