@@ -228,13 +228,16 @@ class Intake(Stream):
 
         ``octets``: of it, unless it is parsed; who serves it, perhaps another worker, does so.
         """
-        service = self.service
         self.state, self.buffer = READY, octets
         if not self.arrived:
-            late = service.lag >= WAITED  # it may have been in the kernel for so long
-            self.arrived = now - (min(waited_in_kernel(self.socket), service.lag) if late else 0.0)
-        self.deadline = self.arrived + service.queue_timeout
+            self.arrived = now - self._waited_unheard()
+        self.deadline = self.arrived + self.service.queue_timeout
         self._hold_input()
+
+    def _waited_unheard(self) -> float:
+        """Seconds that the request has been in the kernel, if the loop did not look for long."""
+        lag = self.service.lag
+        return min(waited_in_kernel(self.socket), lag) if lag >= WAITED else 0.0
 
     def _waited_in_vain(self, exchange: Exchange, now: float) -> bool:
         """The request is not for the application any more: it has waited too long, or its client is
@@ -244,8 +247,8 @@ class Intake(Stream):
             came = max(0.0, min(self.arrived or service.woke, now) - self._began)
             queued = max(queued, service.waited(exchange.head.fields, self.remote[0], came))
         late = queued >= WAITED or service.lag >= WAITED
-        if late and not self.arrived:
-            queued = max(queued, min(waited_in_kernel(self.socket), service.lag))
+        if not self.arrived:
+            queued = max(queued, self._waited_unheard())
         exchange.queued = queued
         self.arrived = 0.0
         if queued > service.queue_timeout:

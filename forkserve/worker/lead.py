@@ -34,7 +34,7 @@ _OF_LATE = 4
 One alone may only have been without a processor for a while."""
 
 CALM = 0.025
-"""Seconds between two looks at the loop while no call has been long for LATELY. To look, a thread
+"""Seconds between two looks at the call while none has been long for LATELY. To look, a thread
 takes the interpreter from that which leads, and as often as ALONE says that shows in the throughput
 of small requests. The first long call after a calm is noticed so much later."""
 

@@ -156,7 +156,7 @@ def test_who_sends_ahead_starves_nobody() -> None:
 
 
 def long_calls(worker: Worker, seconds: float = 2 * LONG) -> Any:
-    """An application whose calls last so long that one is enough for a turn of the loop."""
+    """An application with calls so long; by default, one is enough for a turn of the loop."""
 
     def app(environ: Any, start_response: Any) -> Any:
         worker.clock.now += seconds
