@@ -1,8 +1,9 @@
 """forkserve without its crew: what remains if nobody could ever take the lead.
 
 The code as it is, and in it what stands in the way of a small request for the crew alone is taken
-out: the lock around a call, the turns that are counted and watched, the order in which requests
-wait for a thread, the verdicts of threads that have lost the lead, and the thread that stands by.
+out: the offer of the lead during a call, the turns that are counted and watched, the order in which
+requests wait for a thread, the verdicts of threads that have lost the lead, and the thread that
+stands by.
 For ``make soak`` (``crew-cost``), which measures what they cost.
 """
 
@@ -22,20 +23,21 @@ _PLACES = (
         "connection",
         """\
             lead = self.service.lead
-            if now >= lead.inline_from or not lead.calls:
-                self._parse(octets, now)
+            inline = now >= lead.inline_from
+            if inline or not lead.calls:
+                self._parse(octets, now, inline)
             else:
                 self._wait_for_turn(octets, now)
 """,
         """\
-            self._parse(octets, now)
+            self._parse(octets, now, True)
 """,
     ),
     (
         "connection",
         """\
         lead = service.lead
-        lock = lead.lock
+        offer = lead.offer
         self.cell = cell = lead.cell
         lead.in_call = self
 """,
@@ -46,16 +48,20 @@ _PLACES = (
     (
         "connection",
         """\
-        lock.release()
+        if lead.awaited:
+            lead.rouse()
+        offer.append(None)
 """,
         "",
     ),
     (
         "connection",
         """\
-        if not lock.acquire(False):
+        try:
+            offer.pop()
+        except IndexError:
             lead.judge(service.clock() - now)
-            raise Lost(self if service.decide(exchange, OVER) else None)
+            raise Lost(self if service.decide(exchange, OVER) else None) from None
 """,
         "",
     ),
@@ -70,7 +76,7 @@ _PLACES = (
     (
         "intake",
         """\
-            if now < service.lead.inline_from:
+            if not inline:
                 self._wait_for_turn(octets, now)
                 return
 """,

@@ -52,10 +52,12 @@ def close_files(service: Service) -> None:
     while service.closings:
         wrapper, line, request_id = service.closings.popleft()
         lead = service.lead
-        lock, cell, now = lead.lock, lead.cell, service.clock()
+        offer, cell, now = lead.offer, lead.cell, service.clock()
         lead.in_call = closing = Closing(service, cell, line, request_id, now)
         cell.begin(service.timeout, now, line)
-        lock.release()
+        if lead.awaited:
+            lead.rouse()
+        offer.append(None)
         try:
             getattr(wrapper, "close", _nothing)()
         except BaseException as raised:
@@ -68,9 +70,11 @@ def close_files(service: Service) -> None:
             )  # fmt: skip
         service.end_child()
         cell.end()
-        if not lock.acquire(False):
+        try:
+            offer.pop()
+        except IndexError:
             lead.judge(service.clock() - now)
-            raise Lost(closing)
+            raise Lost(closing) from None
         closing.state = State.CLOSED
 
 

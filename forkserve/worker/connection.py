@@ -72,8 +72,9 @@ class Connection(Intake):
             self._began = now
             octets = self.buffer + octets  # it may hold the CR of an empty line
             lead = self.service.lead
-            if now >= lead.inline_from or not lead.calls:
-                self._parse(octets, now)
+            inline = now >= lead.inline_from
+            if inline or not lead.calls:
+                self._parse(octets, now, inline)
             else:
                 self._wait_for_turn(octets, now)
         elif state is HEAD:
@@ -106,7 +107,7 @@ class Connection(Intake):
             self._call(now)
             return
         octets, self.buffer = self.buffer, b""
-        self._parse(octets, now)
+        self._parse(octets, now, now >= self.service.lead.inline_from)
 
     def returned(self) -> None:
         """The call is over, in a thread that did not lead any more."""
@@ -157,7 +158,7 @@ class Connection(Intake):
             # If there is a whole request in it, that has waited for its turn, with this deadline.
             self.arrived = self._began = min(now, parcel.deadline - self.service.queue_timeout)
             if serve or not self.service.lead.calls:
-                self._parse(parcel.octets, now)
+                self._parse(parcel.octets, now, now >= self.service.lead.inline_from)
             else:
                 self.state = READY
         elif parcel.served:
@@ -190,7 +191,6 @@ class Connection(Intake):
         assert exchange is not None
         since = self.arrived or service.woke
         exchange.queued = queued = now - since if now > since else 0.0
-        # What has not waited is not asked further.
         asked = queued >= WAITED or service.lag >= WAITED or exchange.dated
         if asked and self._waited_in_vain(exchange, now):
             return
@@ -220,12 +220,14 @@ class Connection(Intake):
             exchange.environ = environ
         run = service.run  # looked up as an attribute: as a method it is slower
         lead = service.lead
-        lock = lead.lock
+        offer = lead.offer
         self.cell = cell = lead.cell
         lead.in_call = self
         client = self.remote[0] if said is None else said.address or self.remote[0]
         cell.begin(service.timeout, now, head.line, client)
-        lock.release()
+        if lead.awaited:
+            lead.rouse()
+        offer.append(None)
         try:
             run(service.app, environ, exchange)
         except BaseException as error:
@@ -237,9 +239,11 @@ class Connection(Intake):
         cell.end()
         if body is not None:
             body.close_input()
-        if not lock.acquire(False):
+        try:
+            offer.pop()
+        except IndexError:
             lead.judge(service.clock() - now)
-            raise Lost(self if service.decide(exchange, OVER) else None)
+            raise Lost(self if service.decide(exchange, OVER) else None) from None
         self._settle(exchange)
 
     def _revoke(self, now: float) -> None:

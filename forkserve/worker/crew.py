@@ -154,8 +154,11 @@ class Crew:
     # ---- the standby
 
     def _rouse(self) -> None:
-        """A turn begins, and nobody watches."""
-        self._lead.alert = False
+        """A turn begins, and nobody watches; or a call, and the standby waits for one.
+
+        For the thread that leads: of two at once, one would release what is released already.
+        """
+        self._lead.alert = self._lead.awaited = False
         if self._sleep.locked():
             self._sleep.release()
 
@@ -181,11 +184,11 @@ class Crew:
         while not self._over:
             turn, calm = lead.turns, self._service.clock() - self._last_long > LATELY
             if lead.haste and self._is_helped():
-                taken = lead.take(LONG)
+                taken = self._take_next()
             else:
                 self._sleep.acquire(timeout=CALM if calm else self._patience())
                 lasted = lead.call_lasts(self._service.clock())
-                taken = lasted >= LONG and lasted >= self._patience() and lead.take(0)
+                taken = lasted >= LONG and lasted >= self._patience() and lead.take()
             if taken:
                 self._last_long = self._service.clock()
                 return True
@@ -196,6 +199,17 @@ class Crew:
                     self._sleep.acquire()
                 lead.alert = False
         return False
+
+    def _take_next(self) -> bool:
+        """Take the lead as soon as a call begins, if one does within LONG.
+
+        Not always: who has just looked at ``awaited`` rouses nobody, and the next round takes it.
+        """
+        lead = self._lead
+        lead.awaited = True
+        taken = lead.take() or (self._sleep.acquire(timeout=LONG) and lead.take())
+        lead.awaited = False
+        return taken
 
     def _is_helped(self) -> bool:
         """Another thread, or a sibling, is free for a request."""

@@ -112,13 +112,16 @@ class Intake(Stream):
         if any(whole.find(end, behind) >= 0 for end in _ENDS) or (
             grown * 8 >= self._looked_at and (b"\n" in octets or grown >= _LOOK_AGAIN)
         ):
-            self._parse(whole, now)
+            self._parse(whole, now, now >= self.service.lead.inline_from)
         else:
             self.buffer = whole
             self._hold_head(now)
 
-    def _parse(self, octets: bytes, now: float) -> None:
-        """Take the head of a request from ``octets``, and go on with what its framing says."""
+    def _parse(self, octets: bytes, now: float, inline: bool) -> None:
+        """Take the head of a request from ``octets``, and go on with what its framing says.
+
+        ``inline``: the application is called at once, for a request without a body.
+        """
         service = self.service
         head = None
         try:
@@ -135,7 +138,7 @@ class Intake(Stream):
             return
         self.buffer = octets[head.end :]
         if framing.length == 0:
-            if now < service.lead.inline_from:
+            if not inline:
                 self._wait_for_turn(octets, now)
                 return
             self.exchange = Exchange(self, head, framing, None, self._began)

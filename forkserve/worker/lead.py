@@ -1,14 +1,14 @@
 """The lead of a worker: the right to run its loop. One thread holds it.
 
-A call of the application gives the lead up for as long as it lasts, and then tries to take it back
-without waiting. In between another thread may have taken it; then the thread that called has
-nothing to do with the loop any more, nor with any connection, and ``Lost`` takes it out of the loop
-where it stands.
+A call of the application offers the lead to others for as long as it lasts, and then withdraws the
+offer. In between another thread may have taken it; then the thread that called has nothing to do
+with the loop any more, nor with any connection, and ``Lost`` takes it out of the loop where it
+stands.
 
-A call that nobody interrupts pays for one release and one acquire of a lock.
+The offer is an item in a deque, which only one thread can pop. A call that nobody interrupts pays
+for one ``append`` and one ``pop``: a lock costs several times as much, and nobody is to wait here.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -81,10 +81,12 @@ class Lost(BaseException):
 class Lead:
     """Shared by the threads of a worker.
 
-    ``lock``      held by the thread that leads, but not while it is in a call. It is that of one
-                  tenure: who takes the lead keeps it for ever, and puts a new one in its place
+    ``offer``     has one item while the thread that leads is in a call: who pops it, leads. It is
+                  that of one tenure: who takes the lead leaves it empty for ever, and puts a new
+                  one in its place
+    ``awaited``   ``rouse`` is to be called when a call begins
     ``cell``      of the thread that leads, on the scoreboard
-    ``in_call``   that whose call it is in, or was in last
+    ``in_call``   that whose call it is in, or was in last; not one in which the lead was lost
     ``calls``     the thread that leads may call the application
     ``inline_from``  it does so at once for a request that comes from then on; one that comes before
                   waits for its turn
@@ -98,12 +100,13 @@ class Lead:
     __slots__ = (
         "_not_brief",
         "alert",
+        "awaited",
         "calls",
         "cell",
         "haste",
         "in_call",
         "inline_from",
-        "lock",
+        "offer",
         "returned",
         "rouse",
         "turns",
@@ -112,8 +115,8 @@ class Lead:
 
     def __init__(self, cell: Cell) -> None:
         """Held by the thread that makes it, for which ``cell`` is."""
-        self.lock = threading.Lock()
-        self.lock.acquire()
+        self.offer: deque[None] = deque()
+        self.awaited = False
         self.cell = cell
         self.set_calls(True)
         self.in_call: InCall | None = None
@@ -130,13 +133,13 @@ class Lead:
         self.calls = calls
         self.inline_from = 0.0 if calls else _NEVER
 
-    def take(self, timeout: float) -> bool:
-        """Take the lead, if its holder is in a call, or comes to one within ``timeout`` seconds.
-        For a thread that does not lead."""
-        if not self.lock.acquire(timeout=timeout):
+    def take(self) -> bool:
+        """Take the lead, if the thread that has it is in a call. For one that does not lead."""
+        try:
+            self.offer.pop()
+        except IndexError:
             return False
-        self.lock = threading.Lock()
-        self.lock.acquire()
+        self.offer = deque()
         return True
 
     def call_lasts(self, now: float) -> float:

@@ -90,8 +90,9 @@ class Loop:
 
     def watch_call(self) -> None:
         """The lead was taken in the middle of a call: from now on its deadline is the loop's."""
-        if self._lead.in_call is not None:
-            self._calls.append(self._lead.in_call)
+        call, self._lead.in_call = self._lead.in_call, None
+        if call is not None:
+            self._calls.append(call)
         self._look_at_calls()
 
     def _look_at_calls(self) -> None:
@@ -312,9 +313,8 @@ class Loop:
             return  # who leaves alone keeps them, and else gives all that it can
         now, free = self._service.clock(), self._lead.calls
         waiting = [item for item in self._ready if item.state is _READY]
-        others = waiting[1:] if free else waiting
         busy = 0.0 if free else now - self._led_since
-        for connection in self._sharing.relieve(others, now, busy):
+        for connection in self._sharing.relieve(waiting[1:] if free else waiting, now, busy):
             self._let_move(connection.socket.fileno(), connection)
         self._ready = deque(item for item in waiting if item.state is _READY)
         again = self._sharing.again(() if free else self._ready, now)

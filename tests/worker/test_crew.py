@@ -216,12 +216,15 @@ def test_a_call_lasts_from_its_begin_whatever_progress_it_makes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lately", "between"), [(-1.0, CALM), (float("inf"), ALONE)], ids=["calm", "long calls before"]
+    ("lately", "between"),
+    [(-1.0, CALM), (float("inf"), ALONE), (1e9, CALM)],
+    ids=["calm", "long calls before", "from the start"],
 )
 def test_how_often_the_standby_looks(
     lately: float, between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
+    monkeypatch.setattr("forkserve.worker.crew.LONG", 60.0)  # whatever a machine does meanwhile
     call_lasts = Lead.call_lasts
 
     def look(lead: Lead, now: float) -> float:
@@ -234,6 +237,23 @@ def test_how_often_the_standby_looks(
         wait_until(lambda: ask(client) == b"/ " and len(looks) >= 20)
     spaces = [after - before for before, after in pairwise(looks)]
     assert between <= median(spaces), spaces
+
+
+def test_after_long_calls_the_lead_is_taken_as_soon_as_one_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forkserve.worker.crew.LONG", 60.0)  # no call is long
+    site = Site()
+    with workers(site, threads=2) as (worker,):
+        other = worker.connect()
+        worker.lead.haste = 1000
+        assert ask(other) == b"/ "
+        wait_until(lambda: worker.lead.awaited)
+        slow = worker.connect(SLOW)
+        assert site.begun.acquire(timeout=30)
+        assert ask(other) == b"/ "
+        site.go.set()
+        assert answer(slow) == b"/slow "
 
 
 def test_who_comes_during_a_call_is_served_after_it_in_the_main_thread() -> None:

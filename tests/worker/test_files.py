@@ -306,7 +306,7 @@ def test_a_close_that_lost_the_lead_is_not_over_before_its_thread_is_back(site: 
     peer = Peer(site)
 
     def outlast() -> None:
-        peer.service.lead.take(0)
+        peer.service.lead.take()
 
     site.on_close = outlast
     with pytest.raises(Lost) as lost:

@@ -24,7 +24,7 @@ from forkserve.settings import Settings
 from forkserve.worker.connection import Connection
 from forkserve.worker.environs import Environs
 from forkserve.worker.handoff import HandoffQueue
-from forkserve.worker.lead import BRIEF, LONG, Lead
+from forkserve.worker.lead import ALONE, BRIEF, LONG, Lead, Lost
 from forkserve.worker.loop import Loop
 from forkserve.worker.orders import Orders
 from forkserve.worker.preface import connector
@@ -276,6 +276,30 @@ def test_behind_one_call_that_is_not_brief_nobody_queues_up() -> None:
     worker.turn()
     assert answered(clients) == list(range(50))
     assert State.READY not in set().union(*states)
+
+
+def test_a_call_that_has_lost_the_lead_is_no_reason_to_queue_up() -> None:
+    """The loop has gone on meanwhile: nobody comes behind it."""
+    worker = Worker()
+    lead = worker.service.lead
+
+    def outlast(environ: Any, start_response: Any) -> Any:
+        worker.clock.now += 2 * ALONE
+        assert lead.take()
+        worker.loop.watch_call()
+        return hello(environ, start_response)
+
+    worker.service.app = outlast
+    client = worker.pair()
+    for _ in range(4):
+        client.send(GET)
+        with pytest.raises(Lost) as lost:
+            worker.turn()
+        assert lost.value.call is not None
+        lead.returned.append(lost.value.call)
+        worker.turn()
+        assert statuses(read(client)) == [200]
+    assert lead.inline_from == 0.0
 
 
 def test_a_body_that_is_complete_waits_behind_long_calls_too() -> None:
