@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".bench"
+PYTHON = str(ENVIRONMENT / "bin" / "python")
 _APP = "benchmarks.apps:application"
 _PEERS = ("gunicorn", "uwsgi", "waitress", "granian")
 
@@ -73,7 +74,7 @@ def _granian(port: int, workers: int) -> list[str]:
 
 
 def _bjoern(port: int, workers: int) -> list[str] | None:
-    return [_tool("python"), "-c", _BJOERN.format(port=port)] if workers == 1 else None
+    return [PYTHON, "-c", _BJOERN.format(port=port)] if workers == 1 else None
 
 
 SERVERS = (
@@ -87,38 +88,42 @@ SERVERS = (
 )
 
 
-def of_tree(name: str, place: Path, python: str) -> Server:
-    """The forkserve whose package is in the directory ``place``."""
+def of_tree(name: str, python: str, *places: Path) -> Server:
+    """The forkserve whose package is in a directory among ``places``."""
+    path = ":".join(map(str, (*places, ROOT)))
 
     def command(port: int, workers: int) -> list[str]:
         # -P: else the working directory, with the forkserve of today, would come first.
-        return ["env", f"PYTHONPATH={place}:{ROOT}", python, "-P", "-m",
+        return ["env", f"PYTHONPATH={path}", python, "-P", "-m",
                 "forkserve", *_forkserve(port, workers)[1:]]  # fmt: skip
 
     return Server(name, "forkserve", command)
 
 
 @contextlib.contextmanager
-def earlier(revision: str) -> Iterator[Server]:
-    """forkserve as it was at a revision of this repository, checked out beside it for so long."""
+def earlier(revision: str, *first: Path) -> Iterator[Server]:
+    """forkserve as it was at a revision of this repository, checked out beside it for so long.
+
+    ``first``: directories in which it looks for modules before that.
+    """
     with tempfile.TemporaryDirectory(prefix="forkserve-bench-") as place:
         archive = subprocess.run(
             ["git", "archive", revision, "forkserve"], cwd=ROOT, check=True, stdout=subprocess.PIPE
         ).stdout
         subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
-        yield of_tree(revision, Path(place), _tool("python"))
+        yield of_tree(revision, PYTHON, *first, Path(place))
 
 
 def install() -> dict[str, str]:
     """Install everybody into the environment. Returns the versions by package."""
     if not (ENVIRONMENT / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-    pip = [_tool("python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, "--editable", str(ROOT), "flask", *_PEERS], check=True)
     # bjoern needs libev's headers; where they are missing it is left out.
     subprocess.run([*pip, "bjoern"], check=False, stderr=subprocess.DEVNULL)
     listing = subprocess.run(
-        [_tool("python"), "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"],
+        [PYTHON, "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     lines = [line.lower().partition("==") for line in listing.splitlines()]

@@ -154,8 +154,8 @@ def crewed_and_not() -> Iterator[tuple[Server, Server]]:
         _copy(Path(other), _HALF)
         _copy(Path(place), _PLACES)
         yield (
-            of_tree("with its crew", Path(other), sys.executable),
-            of_tree("without a crew", Path(place), sys.executable),
+            of_tree("with its crew", sys.executable, Path(other)),
+            of_tree("without a crew", sys.executable, Path(place)),
         )
 
 
