@@ -258,19 +258,24 @@ def crash_loop(run: Run) -> None:
     server = run.server("-w", "2")
     workers = ready_pids(server)
     run.write("import os\nos._exit(9)\n")
-    seconds = run.count(100, 10)
+    seconds, deaths = run.count(40, 10), list[float]()
     began, before = time.monotonic(), cpu_seconds(server.pid)
+
+    def watch(until: float) -> None:
+        while (now := time.monotonic() - began) < until:
+            count = len(re.findall(r"could not boot|died:", server.log))
+            deaths.extend([now] * (count - len(deaths)))
+            pause(0.1)
+
     os.kill(workers[0], signal.SIGKILL)
     with server.connect() as client:
         ask(client, 1)
         run.at_least("served meanwhile", answered(client), 1)
-    deaths: list[float] = []
-    while (now := time.monotonic() - began) < seconds:
-        deaths += [now] * (len(re.findall(r"could not boot|died:", server.log)) - len(deaths))
-        pause(0.1)
+    watch(seconds)
+    used = cpu_seconds(server.pid) - before
+    watch(run.count(100, 10))
     run.at_most("forks in 10 s", sum(death < 10.0 for death in deaths), 7)
     run.at_least("seconds between the last two", deaths[-1] - deaths[-2], 29.9, quick=1.9)
-    used = cpu_seconds(server.pid) - before
     run.at_most("processor of master and dead, %", 100 * used / seconds, 5, quick=20)
     run.at_least("the healthy worker is there", workers[1] in server.workers(), 1)
     run.write(CODE)

@@ -113,7 +113,7 @@ class Shell:
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
                 lambda: self._generations.current,
-                lambda: self._scoreboard.set_serving(ROWS, True),
+                lambda expected: self._scoreboard.set_serving(ROWS, expected),
             )  # fmt: skip
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()

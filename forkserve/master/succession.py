@@ -126,10 +126,10 @@ class Succession:
         perform: Callable[[story.Action], None],
         pid_file: PidFile | None,
         current: Callable[[], Generation],
-        expect_takers: Callable[[], None],
+        expect_takers: Callable[[bool], None],
     ) -> None:
-        """``current`` gives the generation in force; ``expect_takers`` tells our workers that there
-        are others, of another master, that take what they hand off."""
+        """``current`` gives the generation in force; ``expect_takers`` tells our workers whether
+        there are others, of another master, that take what they hand off."""
         self._epoll = epoll
         self._supervisor = supervisor
         self._feed = feed
@@ -306,8 +306,10 @@ class Succession:
             elif message is Message.FAILED:
                 self._tell(upgrade.SaidFailed(text))
             elif message is Message.STOP:
-                for worker in self._supervisor.roster:  # nobody takes what they hand off
+                self._expect_takers(False)  # first: who has given and then looks takes it back
+                for worker in self._supervisor.roster:
                     self._perform(story.Tell(worker.serial, message))
+                self._perform(story.Log("info", upgrade.NOBODY_TAKES.format(self._upgrade.pid)))
             elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
                 self._feed(story.SignalCame(signal.SIGQUIT))
 
@@ -330,7 +332,7 @@ class Succession:
 
     def _let_serve(self, pid: int) -> None:
         """The other process goes on, and takes what our workers hand off."""
-        self._expect_takers()
+        self._expect_takers(True)
         self._feed(story.Succeeded(pid))
 
     def _clean_up(self) -> None:

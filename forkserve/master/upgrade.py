@@ -41,6 +41,10 @@ TOO_SLOW = (
     "It was not ready within `boot_timeout`, and is ended. If it only needs longer: raise that, "
     "and HUP, first"
 )
+NOBODY_TAKES = (
+    "USR2: process {}, which serves now, is told to end too. This one's workers hand off nothing "
+    "any more: their connections end after what is under way"
+)
 ENDING_ALREADY = "TERM: this process is ending already, and goes on; once more cuts off what runs"
 STARTED = "USR2: process {} boots beside this one, and takes its place when all of it is ready"
 

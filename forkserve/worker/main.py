@@ -119,12 +119,12 @@ def run_worker(
         settings = _ready(settings, preloaded, master, hooks)
         _show_stacks(files.error, None if trim.who else channel)
         app, targets = preloaded[1:3] if preloaded else load(
-            settings, log, log_config, generation, board, speaks
-        )  # fmt: skip
+            settings, log, log_config, generation, board, speaks)  # fmt: skip
         access, errors = worker_logs(settings, files, log, targets, slot, generation)
         app, cells = trim.front(app), row.cells()
         service = Service(app, settings, Lead(cells[0]), log, access, time.monotonic, file_room)
         service.tally, service.announce = trim.told(row.tally()), channel.send
+        service.has_siblings = row.has_siblings
         forkserve.read_chunks_from(service.running_chunks)
         loop = Loop(
             service, listeners,

@@ -62,6 +62,7 @@ class Service:
     ``file_room``   how many more files may be open at once: bodies of requests, and of responses
     ``input_room``  how many more octets of unfinished requests may be kept in memory
     ``gives``       the worker retires, and others go on with its connections
+    ``has_siblings``  whether there still are others. For any thread
     ``closings``    files that were sent, with the lines and the ids of their requests: the
                     application's to close
     ``verdicts``    of exchanges whose call has lost the lead: how it ended, OVER or REVOKED. Set
@@ -106,6 +107,7 @@ class Service:
         self.named = settings.named
         self.woke = float("inf")
         self.lag = 0.0
+        self.has_siblings: Callable[[], bool] = _always
         self.announce: Callable[[Message, str], None] = _to_nobody
         self.report_stuck: Callable[[Cell, str, str], None] = _silent
         self.run: Callable[..., None] = run_app
@@ -281,6 +283,11 @@ class Service:
 
 def _to_nobody(message: Message, text: str) -> None:
     """There is no master."""
+
+
+def _always() -> bool:
+    """Nobody says otherwise."""
+    return True
 
 
 def _silent(cell: Cell, request: str, request_id: str) -> None:

@@ -145,7 +145,8 @@ class Stream:
     def movable(self) -> bool:
         """Another worker goes on with this client when this one leaves."""
         # TLS has its state here, in user space.
-        return self.service.gives and type(self.socket) is socket.socket
+        service = self.service
+        return service.gives and service.has_siblings() and type(self.socket) is socket.socket
 
     def leave(self, octets: bytes, region: Region) -> None:
         """Leave ``octets``, and then those of ``region``, to ``send_unsent``."""

@@ -455,11 +455,14 @@ def test_the_page_shows_a_slot_that_nobody_fills(start: Start, app: Path, tmp_pa
     environ = {**clean_environ(), "HOME": str(tmp_path)}
     words = [*browser(tmp_path, 1200), "--dump-dom", status.url + "/"]
     page = ""
-    # An attempt may be under way just then.
-    while not ("no worker" in page and "ready, 1 slot without a worker" in page):
+    for _ in range(20):  # an attempt to start may be under way just then
         page = subprocess.run(
             words, env=environ, capture_output=True, text=True, timeout=60, check=True
         ).stdout
+        if "no worker" in page and "ready, 1 slot without a worker" in page:
+            break
+    assert "no worker" in page
+    assert "ready, 1 slot without a worker" in page
     assert "<title>the shop | forkserve</title>" in page
     assert page.count('class="lane"') == 2
     assert "boot failed: exit status 3" in page

@@ -284,6 +284,15 @@ def test_a_retiring_worker_gives_an_idle_client_a_last_chance() -> None:
     assert peer.state is State.CLOSED
 
 
+@pytest.mark.parametrize("siblings", [True, False])
+def test_a_retiring_worker_announces_the_close_if_nobody_is_there_to_go_on(siblings: bool) -> None:
+    peer = Peer(hello)
+    peer.service.persist, peer.service.gives = False, True
+    peer.service.has_siblings = lambda: siblings
+    peer.send(GET)
+    assert (b"Connection: close\r\n" in peer.read()) is not siblings
+
+
 def test_a_retiring_worker_does_not_wait_for_who_lingers() -> None:
     peer = Peer(hello)
     peer.send(b"x\r\n")
