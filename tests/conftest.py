@@ -1,11 +1,13 @@
 """One deadline for every test, and programs that a test may need."""
 
+import contextlib
+import faulthandler
 import gc
 import importlib.util
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Any
 
@@ -15,20 +17,69 @@ from tests.descriptors import open_descriptors
 
 SECONDS = 1800 if os.environ.get("SOAK") else 90
 """No test waits longer than this for anything. With SOAK=1 some run their full counts."""
+AGAIN = 30
+"""Seconds until what goes on waiting is ended once more: a ``finally`` of what was ended, say."""
+LAST = 3 * SECONDS
+"""Seconds after which the process ends, if not even that helps: its main thread runs no Python."""
+
+# Where a process that ends itself says where it hung. Pytest captures nothing while it configures.
+_REAL_STDERR = pytest.StashKey[int]()
 
 
-@pytest.fixture(autouse=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_REAL_STDERR] = os.dup(2)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # What a script starts in the background ignores Ctrl-C, and so would all servers of ours.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_REAL_STDERR])
+
+
+@contextlib.contextmanager
 def deadline() -> Iterator[None]:
-    """End a test that hangs, with the stack of where it hangs."""
+    """End what hangs in the block, with the stack of where it hangs."""
 
     def expired(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"the test did not end within {SECONDS} s")
+        # No Exception, which somebody might take for what he expects: TimeoutError is an OSError.
+        pytest.fail(f"this did not end within {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with deadline():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with deadline():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    with deadline():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    stderr = item.config.stash[_REAL_STDERR]
+    faulthandler.dump_traceback_later(LAST, exit=True, file=stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,8 @@ def test_a_killed_worker_is_replaced_within_half_a_second(start: Start) -> None:
 
 
 HOG = """
-import os, sys
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_RTTIME, (5_000_000, 5_000_000))  # and SIGKILL ends it
 os.sched_setaffinity(0, {int(sys.argv[1])})
 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 print("busy", flush=True)
