@@ -135,6 +135,13 @@ class Server(Lines):
         self._reader.join(WAIT)
         return status
 
+    def end_heirs(self) -> None:
+        """End the masters that upgrades have started, as far as they are there."""
+        for pid in map(int, re.findall(r"USR2: process (\d+) boots", self.log)):
+            if not wait_for_death(pid, 0):
+                os.kill(pid, signal.SIGQUIT)
+                assert wait_for_death(pid)
+
     def connect(self) -> "Client":
         return Client(socket.create_connection(("127.0.0.1", self.port), timeout=WAIT))
 

@@ -124,7 +124,9 @@ def test_requests(start: Start) -> None:
 def test_a_pool_of_urllib3(start: Start) -> None:
     server = start("-w", "2", "plain")
     with (
-        urllib3.HTTPConnectionPool("127.0.0.1", server.port, maxsize=4, block=True) as pool,
+        urllib3.HTTPConnectionPool(
+            "127.0.0.1", server.port, timeout=30, maxsize=4, block=True
+        ) as pool,
         ThreadPoolExecutor(12) as threads,
     ):
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,33 @@ class Controlled:
 
 
 @pytest.fixture
-def controlled(start: Start, tmp_path: Path) -> Callable[..., Controlled]:
-    return lambda *arguments, **options: Controlled(start, tmp_path, *arguments, **options)
+def controlled(start: Start, tmp_path: Path) -> Iterator[Callable[..., Controlled]]:
+    """Afterwards the masters that have followed are ended too, if the test has not."""
+    begun: list[Controlled] = []
+
+    def begin(*arguments: str, **options: Any) -> Controlled:
+        begun.append(Controlled(start, tmp_path, *arguments, **options))
+        return begun[-1]
+
+    yield begin
+    for it in begun:
+        it.server.end_heirs()
+
+
+@contextlib.contextmanager
+def crowd(work: Callable[[threading.Event], None], count: int) -> Iterator[None]:
+    """``count`` threads that do ``work``, until the block ends or they are done."""
+    done = threading.Event()
+    threads = [threading.Thread(target=work, args=(done,), daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+    for thread in threads:
+        thread.join(WAIT)
+        assert not thread.is_alive()
 
 
 # ---- the socket
@@ -303,29 +328,22 @@ def test_upgrade(controlled: Callable[..., Controlled]) -> None:
 
 def test_no_command_is_lost_in_an_upgrade(controlled: Callable[..., Controlled]) -> None:
     it = controlled("plain")
-    done = threading.Event()
     wrong: list[str] = []
     pids: set[str] = set()
 
-    def ask() -> None:
+    def ask(done: threading.Event) -> None:
         while not done.is_set():
             answer = it.say(b'{"command": "config"}')
             if not answer["ok"] and not answer.get("again"):
                 wrong.append(answer["error"])
 
-    crowd = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in crowd:
-        thread.start()
-    for _ in range(3):
-        before = it.pid_file.read_text()
-        text = it.ok("upgrade")
-        pids.add(it.pid_file.read_text())
-        assert before.strip() in text
-        wait_for_death(int(before))
-    done.set()
-    for thread in crowd:
-        thread.join(WAIT)
-        assert not thread.is_alive()
+    with crowd(ask, 4):
+        for _ in range(3):
+            before = it.pid_file.read_text()
+            text = it.ok("upgrade")
+            pids.add(it.pid_file.read_text())
+            assert before.strip() in text
+            wait_for_death(int(before))
     assert (wrong, len(pids)) == ([], 3)
     it.ok("stop")
 
@@ -523,22 +541,16 @@ def test_stacks_of_threads_that_run_kill_nobody(
     """A frame that is read while its thread changes it is the end of the process."""
     (app / "shop.py").write_text(BUSY)
     it = controlled("--threads", "4", "shop", cwd=app)
-    done = threading.Event()
 
-    def load() -> None:
+    def load(done: threading.Event) -> None:
         with it.server.connect() as client:
             while not done.is_set():
                 assert client.get() == (200, b"ok")
 
-    crowd = [threading.Thread(target=load) for _ in range(4)]
-    for thread in crowd:
-        thread.start()
     pids = set()
-    for _ in range(300):
-        pids.add(it.say(b'{"command": "stack", "slot": 0}')["pid"])
-    done.set()
-    for thread in crowd:
-        thread.join(WAIT)
+    with crowd(load, 4):
+        for _ in range(300):
+            pids.add(it.say(b'{"command": "stack", "slot": 0}')["pid"])
     assert len(pids) == 1
 
 
@@ -615,15 +627,12 @@ def test_a_crowd_at_once(controlled: Callable[..., Controlled]) -> None:
     it = controlled("-w", "2", "plain")
     answers: list[bool] = []
 
-    def work() -> None:
+    def work(_: threading.Event) -> None:
         for _ in range(50):
             answers.append(it.say(b'{"command": "config"}')["ok"])
 
-    crowd = [threading.Thread(target=work) for _ in range(30)]
-    for thread in crowd:
-        thread.start()
-    for thread in crowd:
-        thread.join(WAIT)
+    with crowd(work, 30):
+        pass  # each asks as often as it does
     assert len(answers) == 1500
     assert it.server.get() == (200, b"hello")
 

@@ -128,7 +128,7 @@ def test_totals_never_go_back_while_workers_end() -> None:
                 own.write()
                 board.write(text_of(1 - row), ended=[row])
 
-    thread = threading.Thread(target=workers_come_and_go)
+    thread = threading.Thread(target=workers_come_and_go, daemon=True)
     thread.start()
     try:
         before = 0

@@ -127,7 +127,7 @@ def test_a_busy_thread_is_no_obstacle() -> None:
                 pass
 
         sys.setswitchinterval(1e-6)
-        thread = threading.Thread(target=spin)
+        thread = threading.Thread(target=spin, daemon=True)
         thread.start()
         for _ in range(200):
             newborn = fork_grandchild()

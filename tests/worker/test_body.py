@@ -485,7 +485,7 @@ def test_the_time_for_a_body_counts_from_its_100() -> None:
         return [body]
 
     peer = Peer(app, buffer_body=2)
-    thread = threading.Thread(target=client)
+    thread = threading.Thread(target=client, daemon=True)
     peer.send(ASKS + b"Content-Length: 3\r\n\r\n")
     thread.join()
     response = peer.read()

@@ -69,7 +69,7 @@ def test_one_call_is_one_chunk(settings: dict[str, Any], chunks: tuple[bytes, ..
 
     peer = Peer(in_call(call), **settings)
     octets = CHUNKED + coded(*chunks) + b"0;last\r\nX: trailer\r\n\r\n"
-    sender = threading.Thread(target=peer.socket.sendall, args=(octets,))
+    sender = threading.Thread(target=peer.socket.sendall, args=(octets,), daemon=True)
     peer.socket.settimeout(30)
     sender.start()
     peer.run_to(State.IDLE)
@@ -323,7 +323,7 @@ def test_how_long_the_call_may_take_meanwhile(arguments: tuple[int, ...], deadli
         assert peer.cell.read().deadline == 1030.0  # type: ignore[union-attr]
 
     peer = Peer(in_call(call), **STREAMED)
-    thread = threading.Thread(target=client)
+    thread = threading.Thread(target=client, daemon=True)
     peer.send(CHUNKED)
     thread.join()
     assert seen == [deadline]
@@ -539,7 +539,7 @@ def test_a_million_small_chunks_take_linear_work(read: str) -> None:
         settings = {} if read == "collected" else STREAMED
         peer = Peer(in_call(call), **settings)
         octets = CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n"
-        sender = threading.Thread(target=peer.socket.sendall, args=(octets,))
+        sender = threading.Thread(target=peer.socket.sendall, args=(octets,), daemon=True)
         peer.socket.settimeout(60)
         sender.start()
         sys.setprofile(count_calls)

@@ -820,7 +820,9 @@ def test_requests_of_mixed_length_over_every_change_of_the_lead(threads: int) ->
     try:
         with workers(app, 2, threads=threads) as crews:
             clients = [
-                threading.Thread(target=client_of, args=(crews[number % 2], 1000 * number))
+                threading.Thread(
+                    target=client_of, args=(crews[number % 2], 1000 * number), daemon=True
+                )
                 for number in range(12)
             ]
             for thread in clients:
