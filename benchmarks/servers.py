@@ -149,8 +149,9 @@ class Running:
         pin = [] if cpu is None else ["taskset", "-c", str(cpu)]
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
-            [*pin, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            [*pin, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            process_group=0,
+        )  # fmt: skip
 
     def wait(self, seconds: float = 20.0) -> None:
         """Wait until it accepts connections. Raises TimeoutError."""
@@ -165,7 +166,8 @@ class Running:
         raise TimeoutError(f"{self.server.name} does not start")
 
     def stop(self) -> None:
-        """End it, with all that it started: not every master takes its workers along."""
+        """End it, with all that it started: not every master takes its workers along, and one forks
+        another while it ends, which only its group tells."""
         below = descendants(self.process.pid)
         if self.process.poll() is None:
             self.process.terminate()
@@ -174,6 +176,8 @@ class Running:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

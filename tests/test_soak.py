@@ -1,13 +1,16 @@
 """The clients that measure whether anything is lost: they find what a bad server does."""
 
+import os
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import Running, Server
 from benchmarks.side_by_side import Ratio
 from benchmarks.soak.answer import Answer, Malformed
 from benchmarks.soak.concurrency import idle_while_others_wait
@@ -171,3 +174,28 @@ def test_what_the_crew_adds_is_known_where_it_stands() -> None:
 )
 def test_median_and_quartiles(values: list[float], ratio: tuple[float, ...]) -> None:
     assert Ratio.of(values) == ratio
+
+
+FORKS_AT_THE_END = """
+import os, signal, sys
+def end(number, frame):
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pause()
+signal.signal(signal.SIGTERM, end)
+pipe = open(sys.argv[1], "w", buffering=1)
+print("ready", file=pipe)
+signal.pause()
+"""
+
+
+def test_a_server_that_is_measured_leaves_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    command = [sys.executable, "-c", FORKS_AT_THE_END, str(path)]
+    running = Running(Server("one", "one", lambda port, workers: command), None)
+    with path.open() as pipe:
+        assert pipe.readline() == "ready\n"
+        running.stop()
+        assert pipe.read() == ""  # when nobody has the other end any more
