@@ -70,7 +70,7 @@ class Presence:
     def take_signal(self, number: signal.Signals, now: float) -> None:
         """A signal came: it counts now, or is held back for `drain_delay`."""
         delay = self._generations.current.settings.drain_delay
-        if self._succession.progress.alive:
+        if self._succession.progress.alive or not self._succession.in_charge:
             delay = None  # it is for both masters, and later there may be only the other one
         held = self._drain.holds(number, delay, self._supervisor.life, now)
         if held is None:

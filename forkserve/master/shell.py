@@ -59,7 +59,7 @@ class Shell:
         self._generations = Generations(settings, read_settings, succession.inherited)
         self._succession = succession
         self._supervisor = Supervisor(plan_of(settings))
-        self._scoreboard = Scoreboard(ROWS + 1)  # the last one stands for another master's
+        self._scoreboard = Scoreboard(ROWS, succession.takers.others_take)
         self._signals = SignalQueue()
         self._epoll = select.epoll()
         self._hooks = MasterHooks(self._generations)
@@ -113,7 +113,6 @@ class Shell:
             self._succession.begin(
                 self._epoll, self._supervisor, self._feed, self._perform, self._pid_file,
                 lambda: self._generations.current,
-                lambda expected: self._scoreboard.set_serving(ROWS, expected),
             )  # fmt: skip
             # What exists now is shared with the workers; their collectors need not touch it.
             gc.collect()
@@ -179,13 +178,13 @@ class Shell:
             serial = self._channels.serial_of(fd)
             if serial is not None:
                 self._converse(serial)
-        self._succession.look()
         self._reading.look(woke)
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
             else:
                 self._presence.take_signal(number, woke)
+        self._succession.look()  # after the signals: one that ends both is not for the next one
         if woke >= self._watch.next_look:
             calls = {serial: row.calls() for serial, row in self._rows.items()}
             for overdue in self._watch.look(calls, self._generations.timeouts, woke):
@@ -337,6 +336,7 @@ class Shell:
                 self._release(number)
                 self._hooks.in_force()
             case story.StopListening():
+                self._succession.takers.take(False)  # before our workers hear of it
                 self._lookout.end()
                 self._templates.end()
                 self._generations.stop_listening()

@@ -4,7 +4,6 @@ One object serves both sides, since the successor of today is the predecessor of
 do about a successor is ``upgrade``'s decision; this performs it.
 """
 
-import contextlib
 import os
 import select
 import signal
@@ -12,22 +11,21 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 
-from forkserve.errors import ForkserveError, PidFileError
 from forkserve.master import story, upgrade, wording
 from forkserve.master.generation import Generation
-from forkserve.master.launch import become
-from forkserve.master.roster import Phase
+from forkserve.master.launch import become, inherit, takers_of
 from forkserve.master.spawn import fork_child
 from forkserve.master.story import Life, Reload
 from forkserve.master.supervisor import Supervisor
 from forkserve.master.upgrade import Bequest, Upgrade
 from forkserve.net.address import FdAddress, UnixAddress, parse_address
-from forkserve.net.listeners import Listener, adopt_listener
+from forkserve.net.listeners import Listener, adopt_listener, take_over
 from forkserve.net.systemd import Notifier
+from forkserve.ops.takers import Takers
 from forkserve.proc.channel import Channel, Message
 from forkserve.proc.command import Command
-from forkserve.proc.pidfile import PidFile
-from forkserve.proc.signals import describe_status
+from forkserve.proc.pidfile import PidFile, remove_left
+from forkserve.proc.signals import ENDING, describe_status
 
 _NEVER = float("inf")
 
@@ -42,7 +40,9 @@ class Succession:
     ``inherited``  the sockets from the service manager, which take the place of `bind`
     ``watchdog``   WATCHDOG_USEC, "" if there is none
     ``queue``      both ends of the hand-off queue, to hand on
+    ``takers``     whether our workers take from that queue, and whether the other master's do
     ``control``    the control socket: what was adopted, then what is to be handed on
+    ``in_charge``  not so as long as the master before this one is the server still
     ``before_launch``  a hook, before an upgrade begins
     """
 
@@ -60,9 +60,11 @@ class Succession:
         self._bequest: Bequest | None = None
         self._before: Channel | None = None  # to the master before this one
         self._after: Channel | None = None  # to the one after it
-        self._in_charge = True
+        self.in_charge = True
         self._said_ready = False
-        self._ordered = False  # to stop, by the master before this one
+        self._term_is_known = False  # this process ends, and another TERM may say the same
+        self._renames = False  # the one after this puts its pid file in the place of ours
+        self._second = False  # our pid file stands beside that of the master before this one
         self._end_by = _NEVER  # when the master before this one is not waited for any longer
 
     # ---- the successor: before it runs
@@ -76,17 +78,13 @@ class Succession:
         """Be the successor, if it says so. Raises ForkserveError."""
         bequest = upgrade.take_bequest(environ)
         if bequest is None:
+            self.takers = Takers.make()
             return
-        for fd in bequest.descriptors():
-            try:
-                os.set_inheritable(fd, False)
-            except OSError:
-                raise ForkserveError(
-                    f"{upgrade.VARIABLE} names descriptors that are closed"
-                ) from None
+        inherit(bequest)
         self._before = Channel(socket.socket(fileno=bequest.channel))
         self._bequest = bequest
-        self._in_charge = False
+        self.in_charge = False
+        self.takers = takers_of(bequest)
         self.watchdog = bequest.watchdog
         self.notifier = Notifier(bequest.notify)
         self.notifier.muted = True
@@ -103,12 +101,12 @@ class Succession:
     def pid_path(self, path: str) -> str:
         """Where to write the pid file that is to be at ``path``."""
         path = os.path.abspath(path)
-        held = self._bequest is not None and self._bequest.pid_file == path
-        return path + _SECOND if held else path
+        self._second = self._bequest is not None and self._bequest.pid_file == path
+        return path + _SECOND if self._second else path
 
     def fail(self, reason: str) -> None:
         """This process cannot take the place of the one before it, if there is one."""
-        if self._before is not None and not self._said_ready:
+        if self._before is not None and not self.in_charge:
             self._before.send(Message.FAILED, (reason or "It did not say why").splitlines()[0])
 
     # ---- both, while they run
@@ -126,24 +124,21 @@ class Succession:
         perform: Callable[[story.Action], None],
         pid_file: PidFile | None,
         current: Callable[[], Generation],
-        expect_takers: Callable[[bool], None],
     ) -> None:
-        """``current`` gives the generation in force; ``expect_takers`` tells our workers whether
-        there are others, of another master, that take what they hand off."""
+        """``current`` gives the generation in force."""
         self._epoll = epoll
         self._supervisor = supervisor
         self._feed = feed
         self._perform = perform
         self._pid_file = pid_file
         self._current = current
-        self._expect_takers = expect_takers
         if self._before is not None:
             epoll.register(self._before.fileno(), select.EPOLLIN)
 
     @property
     def speaks(self) -> bool:
         """Whether this master, and no other, is the server to the outside."""
-        return self._in_charge and self._upgrade.step is not upgrade.Step.SUCCEEDED
+        return self.in_charge and self._upgrade.step is not upgrade.Step.SUCCEEDED
 
     @property
     def due(self) -> float:
@@ -155,22 +150,29 @@ class Succession:
         """Whether this process, whose own work is done, has another to wait for."""
         if self._upgrade.alive:
             return True
-        if self._before is None or not self._in_charge:
+        if self._before is None or self._bequest is None or not self.in_charge:
             return False
         if self._end_by == _NEVER:
-            self._end_by = time.monotonic() + self._current().settings.graceful_timeout
+            longer = max(self._current().settings.graceful_timeout, self._bequest.graceful)
+            self._end_by = time.monotonic() + longer
         return time.monotonic() < self._end_by
 
     def take_signal(self, number: signal.Signals) -> None:
         """A signal came: decide, or let the supervisor."""
-        if number == signal.SIGTERM and self._ordered:
-            self._ordered = False  # it was for both, and it is the first that came here
+        if number == signal.SIGTERM and self._term_is_known:
+            self._term_is_known = False
             self._perform(story.Log("info", upgrade.ENDING_ALREADY))
             return
-        if self._before is not None and self._in_charge:
-            quick = number != signal.SIGTERM or self._supervisor.life is Life.STOPPING
-            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                self._before.send(Message.QUIT if quick else Message.STOP)
+        if number in ENDING and self._before is not None and self._bequest is not None:
+            if self.in_charge:
+                self._before.send(self._word(number))
+            else:
+                self.fail(upgrade.CALLED_OFF)
+                if number == signal.SIGTERM and self._supervisor.life is Life.UP:
+                    # What is served here already is for the other one's workers.
+                    self._term_is_known = True
+                    self._feed(story.Succeeded(self._bequest.master))
+                    return
         self._tell(story.SignalCame(number))
 
     def look(self) -> None:
@@ -189,7 +191,7 @@ class Succession:
         """A child was collected that is no worker."""
         if pid == self._upgrade.pid:
             if self._after is not None:
-                self._hear_successor(self._after)  # its last words
+                self._hear_successor(self._after, dead=True)  # its last words
             self._close_after()
             self._tell(upgrade.Gone(describe_status(status)))
 
@@ -198,6 +200,8 @@ class Succession:
         for channel in (self._before, self._after):
             if channel is not None:
                 channel.close()
+        if self.takers.fd >= 0:
+            os.close(self.takers.fd)  # it stays mapped
         for listener in self.listeners:
             if listener not in self._current().sockets:
                 listener.close()
@@ -238,25 +242,24 @@ class Succession:
                 self._feed(story.SignalCame(number))
             case upgrade.Send(signal=number):
                 os.kill(self._upgrade.pid, number)
-            case upgrade.Order(signal=number):
-                self._order(number)
-            case upgrade.Dismiss():
-                if self._after is not None:
-                    self._after.send(Message.RETIRE)
+            case upgrade.Order(signal=number) if self._after is not None:
+                self._after.send(self._word(number))
+            case upgrade.Dismiss() if self._after is not None:
+                self._after.send(Message.RETIRE)
             case upgrade.Launch():
                 self._launch()
             case upgrade.HandOver():
                 self._hand_over()
-            case upgrade.CleanUp():
-                self._clean_up()
+            case upgrade.CleanUp() if self._pid_file is not None:
+                remove_left(self._pid_file.path + _SECOND)  # one that was killed has left it
             case upgrade.HeedReload(status=status):
                 self.notifier.notify(*wording.reloading(time.monotonic(), status))
                 self.notifier.notify("READY=1", f"STATUS={status}")
 
-    def _order(self, number: signal.Signals) -> None:
-        if self._after is not None:
-            quick = number != signal.SIGTERM or self._supervisor.life is Life.STOPPING
-            self._after.send(Message.QUIT if quick else Message.STOP)
+    def _word(self, number: signal.Signals) -> Message:
+        """What a signal that ends this process is for the other one."""
+        gently = number == signal.SIGTERM and not self._supervisor.life.ends
+        return Message.STOP if gently else Message.QUIT
 
     def _launch(self) -> None:
         """Fork, and become the successor there."""
@@ -287,61 +290,60 @@ class Succession:
             ),
             activated=tuple(address.fd for address in self.inherited),
             queue=self.queue,
+            takers=(self.takers.fd, self.takers.next_place),
+            graceful=self._current().settings.graceful_timeout,
             pid_file="" if self._pid_file is None else self._pid_file.path,
             notify=self.notifier.path,
             watchdog=self.watchdog,
             control=None if control is None else (control.socket.fileno(), control.name[0]),
         )
 
-    def _hear_successor(self, channel: Channel) -> None:
-        messages = channel.receive()
-        if messages is None:
-            self._close_after()  # SIGCHLD tells how it ended
-            return
+    def _hear_successor(self, channel: Channel, *, dead: bool = False) -> None:
+        messages = channel.receive() or []
+        rest = channel.receive()  # the end of the channel, too
+        messages += rest or []
+        ends = dead or rest is None or any(message is Message.FAILED for message, _ in messages)
         for message, text in messages:
-            if message is Message.READY:
-                if text and self._pid_file is not None:
-                    self._pid_file.leave_to_successor()
+            if message is Message.READY and not ends:
+                self._renames = bool(text)
                 self._tell(upgrade.SaidReady())
             elif message is Message.FAILED:
                 self._tell(upgrade.SaidFailed(text))
-            elif message is Message.STOP:
-                self._expect_takers(False)  # first: who has given and then looks takes it back
-                for worker in self._supervisor.roster:
-                    self._perform(story.Tell(worker.serial, message))
-                self._perform(story.Log("info", upgrade.NOBODY_TAKES.format(self._upgrade.pid)))
-            elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
-                self._feed(story.SignalCame(signal.SIGQUIT))
+            elif message in (Message.STOP, Message.QUIT):
+                self._tell(upgrade.SaidStop())
+                self._stop_workers()
+                if message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
+                    self._feed(story.SignalCame(signal.SIGQUIT))
+        if rest is None:
+            self._close_after()  # SIGCHLD tells how it ended
 
     def _close_after(self) -> None:
         if self._after is not None:
             self._epoll.unregister(self._after.fileno())
             self._after.close()
             self._after = None
+            self.takers.forget()
+            if self._upgrade.step is upgrade.Step.SUCCEEDED:
+                self._stop_workers()
+
+    def _stop_workers(self) -> None:
+        """Those of the other master do not go on: ours, if they retire, serve what waits."""
+        if self._supervisor.life is Life.STOPPING:
+            for worker in self._supervisor.roster:
+                self._perform(story.Tell(worker.serial, Message.STOP))
 
     def _hand_over(self) -> None:
         """The order matters: who speaks for the service is known before the successor speaks."""
         assert self._after is not None
         pid = self._upgrade.pid
+        if self._renames and self._pid_file is not None:
+            self._pid_file.leave_to_successor()
         for listener in self._current().sockets:
             listener.shared = True
         self.notifier.notify(f"MAINPID={pid}", "STATUS=serving, upgraded")
         self.notifier.muted = True
         self._after.send(Message.YOURS)
-        self._let_serve(pid)
-
-    def _let_serve(self, pid: int) -> None:
-        """The other process goes on, and takes what our workers hand off."""
-        self._expect_takers(True)
         self._feed(story.Succeeded(pid))
-
-    def _clean_up(self) -> None:
-        """A successor that was killed has left its pid file."""
-        if self._pid_file is not None and os.path.exists(self._pid_file.path + _SECOND):
-            with contextlib.suppress(PidFileError):
-                left = PidFile(self._pid_file.path + _SECOND)
-                left.acquire()
-                left.release()
 
     # ---- the new one
 
@@ -351,10 +353,14 @@ class Succession:
         for message, _ in messages or ():
             if message is Message.YOURS:
                 self._take_charge("takes the place of")
+                if self._supervisor.life.ends:  # the other one had not heard of that: both end
+                    channel.send(Message.STOP)
+                    self._stop_workers()
             elif message is Message.RETIRE:
-                self._let_serve(self._bequest.master)
-            elif message is Message.STOP and self._supervisor.life in (Life.STARTING, Life.UP):
-                self._ordered = True
+                self._term_is_known = True
+                self._feed(story.Succeeded(self._bequest.master))
+            elif message is Message.STOP and not self._supervisor.life.ends:
+                self._term_is_known = True
                 self._feed(story.SignalCame(signal.SIGTERM))
             elif message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
                 self._feed(story.SignalCame(signal.SIGQUIT))
@@ -362,36 +368,32 @@ class Succession:
             self._epoll.unregister(channel.fileno())
             channel.close()
             self._before = None
-            if not self._in_charge:
-                self._take_charge("goes on without")
-            text = f"USR2: process {self._bequest.master} has ended, the upgrade is done"
-            self._perform(story.Log("info", text))
-        elif not self._said_ready and self._is_ready():
+            self.takers.forget()
+            if not self.in_charge:
+                self._stop_workers()
+                self._take_charge("outlives" if self._supervisor.life.ends else "goes on without")
+            self._perform(story.Log("info", upgrade.DONE.format(self._bequest.master)))
+        elif not self._said_ready and self._supervisor.is_complete:
             self._said_ready = True
-            renames = self._pid_file is not None and self._pid_file.path.endswith(_SECOND)
-            channel.send(Message.READY, "pid file" if renames else "")
-
-    def _is_ready(self) -> bool:
-        """Whether each worker that is wanted serves."""
-        serving = len(self._supervisor.roster.in_phase(Phase.SERVING))
-        return self._supervisor.life is Life.UP and serving >= self._supervisor.wanted
+            self.takers.take(True)
+            channel.send(Message.READY, "pid file" if self._second else "")
 
     def _take_charge(self, how: str) -> None:
         assert self._bequest is not None
-        self._in_charge = True
+        self.in_charge = True
         self._perform(story.Log("info", f"USR2: this process {how} process {self._bequest.master}"))
-        if self._pid_file is not None and self._pid_file.path == self._bequest.pid_file + _SECOND:
+        if self._pid_file is not None and self._second:
             try:
                 self._pid_file.move_to(self._bequest.pid_file)
             except OSError as error:
                 text = f"cannot move the pid file to {self._bequest.pid_file}: {error.strerror}"
                 self._perform(story.Log("error", text))
-        used = self._current().sockets
-        for listener in self.listeners:
-            listener.shared = isinstance(listener.address, FdAddress)
-            if listener not in used:
-                listener.unlink()
-                listener.close()
+        goes_on, current = not self._supervisor.life.ends, self._current()
+        take_over(self.listeners, current.sockets if goes_on else current.status)
         self.listeners = []
+        self.takers.take(goes_on)
         self.notifier.muted = False
-        self.notifier.notify("STATUS=serving, upgraded", "WATCHDOG=1")
+        if goes_on:
+            self.notifier.notify("STATUS=serving, upgraded", "WATCHDOG=1")
+        else:
+            self.notifier.notify("STOPPING=1", "STATUS=stopping")

@@ -97,7 +97,7 @@ class Supervisor(Changes):
                 self._on_settings(plan, now)
             case story.SettingsRefused(reason=reason):
                 self._refuse_reload(reason)
-            case story.Succeeded(pid=pid):
+            case story.Succeeded(pid=pid) if not self.life.ends:
                 why = f"USR2: process {pid} serves now, and this one ends"
                 self._stop(now, Message.RETIRE, why)
             case story.Scale(workers=count):
@@ -114,6 +114,12 @@ class Supervisor(Changes):
     def wanted(self) -> int:
         """The number of slots that are to be filled."""
         return self.strength.wanted
+
+    @property
+    def is_complete(self) -> bool:
+        """Each worker that is wanted serves, and somebody does."""
+        serving = len(self.roster.in_phase(Phase.SERVING))
+        return self.life is Life.UP and serving >= max(1, self.wanted)
 
     def next_deadline(self) -> float | None:
         """When ``handle`` must be called at the latest (with a Tick), None if nothing is due."""

@@ -1,8 +1,9 @@
 """USR2, as the running master sees it: a pure automaton, and what it hands to its successor.
 
     NONE ──USR2──> BOOTING ──ready──> SUCCEEDED: the new master serves, this one retires its workers
-                     │ fails, dies, or misses its deadline
+                     │ fails, is called off, or misses its deadline
                      └──> ENDING ──gone──> NONE: this one has not changed
+    BOOTING, ENDING ──TERM, INT, QUIT──> STOPPING ──gone──> NONE: both end
 
 The successor adopts every listener and binds none, so both accept until this one retires. It says
 that it is ready when *each* worker that its settings want is: with the first alone, what the old
@@ -41,11 +42,13 @@ TOO_SLOW = (
     "It was not ready within `boot_timeout`, and is ended. If it only needs longer: raise that, "
     "and HUP, first"
 )
-NOBODY_TAKES = (
-    "USR2: process {}, which serves now, is told to end too. This one's workers hand off nothing "
-    "any more: their connections end after what is under way"
-)
 ENDING_ALREADY = "TERM: this process is ending already, and goes on; once more cuts off what runs"
+ENDS_TOO = (
+    "USR2: process {}, which serves now, is told to end too. Nobody takes what this one's workers "
+    "would hand off: their connections end after what is under way"
+)
+CALLED_OFF = "It was told to end before it took over, which calls the upgrade off"
+DONE = "USR2: process {} has ended, the upgrade is done"
 STARTED = "USR2: process {} boots beside this one, and takes its place when all of it is ready"
 
 
@@ -57,6 +60,8 @@ class Bequest:
     ``activated``  descriptors from the service manager, which take the place of `bind`
     ``control``    the descriptor and the path of the control socket, None if there is none
     ``queue``      the receiving and the sending end of the hand-off queue, None if there is none
+    ``takers``     the descriptor of ``ops.takers``, -1 if there is none, and the place there
+    ``graceful``   seconds that requests of the old master may take to finish
     ``pid_file``   "" if there is none
     ``notify``     NOTIFY_SOCKET, as ``watchdog`` is WATCHDOG_USEC; "" if nobody asked
     """
@@ -66,6 +71,8 @@ class Bequest:
     listeners: tuple[tuple[int, str, bool], ...]
     activated: tuple[int, ...] = ()
     queue: tuple[int, int] | None = None
+    takers: tuple[int, int] = (-1, 0)
+    graceful: float = 0.0
     pid_file: str = ""
     notify: str = ""
     watchdog: str = ""
@@ -77,7 +84,9 @@ class Bequest:
     def descriptors(self) -> list[int]:
         """All that the successor inherits."""
         control = () if self.control is None else self.control[:1]
-        return [self.channel, *(fd for fd, _, _ in self.listeners), *(self.queue or ()), *control]
+        takers = self.takers[:1] if self.takers[0] >= 0 else ()
+        listeners = (fd for fd, _, _ in self.listeners)
+        return [self.channel, *listeners, *(self.queue or ()), *takers, *control]
 
 
 def take_bequest(environ: MutableMapping[str, str]) -> Bequest | None:
@@ -90,6 +99,7 @@ def take_bequest(environ: MutableMapping[str, str]) -> Bequest | None:
         return None
     try:
         members = json.loads(text)
+        takers = members.get("takers", (-1, 0))  # an earlier version hands down none
         return Bequest(
             master=int(members["master"]),
             channel=int(members["channel"]),
@@ -99,12 +109,14 @@ def take_bequest(environ: MutableMapping[str, str]) -> Bequest | None:
             ),
             activated=tuple(int(fd) for fd in members["activated"]),
             queue=None if members["queue"] is None else (members["queue"][0], members["queue"][1]),
+            takers=(int(takers[0]), int(takers[1])),
+            graceful=float(members.get("graceful", 0.0)),
             pid_file=str(members["pid_file"]),
             notify=str(members["notify"]),
             watchdog=str(members["watchdog"]),
-            control=_control_of(members.get("control")),  # an earlier version hands down none
+            control=_control_of(members.get("control")),
         )
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise ForkserveError(
             f"{VARIABLE} is not what a forkserve hands to the one that takes its place. It is for "
             "nobody else to set: remove it"
@@ -134,6 +146,10 @@ class SaidFailed(NamedTuple):
     reason: str
 
 
+class SaidStop(NamedTuple):
+    """It is to end, although it serves."""
+
+
 class Gone(NamedTuple):
     """Its process has ended. ``how``: "exit status 1", "SIGKILL"."""
 
@@ -141,7 +157,8 @@ class Gone(NamedTuple):
 
 
 Event = (
-    story.SignalCame | story.Tick | Launched | LaunchFailed | SaidReady | SaidFailed | Gone
+    story.SignalCame | story.Tick | Launched | LaunchFailed
+    | SaidReady | SaidFailed | SaidStop | Gone
 )  # fmt: skip
 
 
@@ -195,7 +212,7 @@ Action = story.Log | Launch | Send | Order | Dismiss | HandOver | CleanUp | Heed
 class Step(Enum):
     NONE = "there is no upgrade"
     BOOTING = "the successor boots"
-    ENDING = "the successor has failed, and is about to be gone"
+    ENDING = "the successor has failed, or was called off, and is about to be gone"
     STOPPING = "both end"
     SUCCEEDED = "the successor serves"
 
@@ -213,7 +230,8 @@ class Upgrade:
         self.pid = 0
         self.refusal = ""
         self._reason = ""
-        self._was_told = False
+        self._was_told = False  # of a TERM
+        self._ends_too = False  # the successor, and in order
 
     @property
     def alive(self) -> bool:
@@ -246,7 +264,10 @@ class Upgrade:
                 self.step, self.deadline = Step.SUCCEEDED, None
                 return [HandOver()]
             case SaidFailed(reason=reason) if self.step is Step.BOOTING:
-                self._end(reason, now)
+                self._end(reason, now + graceful_timeout)
+            case SaidStop() if self.step is Step.SUCCEEDED and not self._ends_too:
+                self._ends_too = True
+                return [story.Log("info", ENDS_TOO.format(self.pid))]
             case Gone(how=how):
                 return self._on_gone(how)
             case story.Tick() if self.deadline is not None and self.deadline <= now:
@@ -291,8 +312,10 @@ class Upgrade:
         if step is Step.STOPPING:
             return [CleanUp()]
         if step is Step.SUCCEEDED:
-            text = f"the new master (pid {self.pid}) is gone already: {how}. See its log"
             self.step = step
+            if self._ends_too and how == "exit status 0":
+                return []
+            text = f"the new master (pid {self.pid}) is gone already: {how}. See its log"
             return [story.Log("error", text)]
         if step is Step.ENDING and not self._reason:  # it was told before
             return [CleanUp()]

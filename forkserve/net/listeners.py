@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from forkserve.errors import ListenError
 from forkserve.net.address import Address, FdAddress, InetAddress, UnixAddress
@@ -183,6 +183,16 @@ def adopt_listener(address: Address, fd: int, has_file: bool) -> Listener:
     adopted = Listener(address, listener.socket, file)
     adopted.shared = True
     return adopted
+
+
+def take_over(adopted: Iterable[Listener], used: Collection[Listener]) -> None:
+    """The master before this one has said so: their files are ours, and go with us. Who is not
+    ``used`` goes at once."""
+    for listener in adopted:
+        listener.shared = isinstance(listener.address, FdAddress)
+        if listener not in used:
+            listener.unlink()
+            listener.close()
 
 
 def clipped_backlog(backlog: int) -> int | None:

@@ -111,8 +111,10 @@ class Scoreboard:
     the tallies, one more of them for all workers that are gone, the cells, and the master's text.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, others_take: Callable[[], bool] = lambda: False) -> None:
+        """``others_take``: whether workers that stand on no row of it take what is handed off."""
         self._rows = rows
+        self.others_take = others_take
         self._used_at = 2 * rows
         self._idle_at = _whole_lines(self._used_at + _USED.size)
         tallies_at = self._idle_at + _LINE * rows
@@ -268,8 +270,9 @@ class Row:
         self._board.set_serving(self._index, serving)
 
     def has_siblings(self) -> bool:
-        """Whether any other worker serves."""
-        return any(index != self._index for index in self._board.serving())
+        """Whether any other worker takes what this one hands off."""
+        ours = any(index != self._index for index in self._board.serving())
+        return ours or self._board.others_take()
 
     def idle_mark(self) -> memoryview:
         """One octet: 1 while this worker waits for something to do, and could call the application.

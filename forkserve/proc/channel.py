@@ -32,7 +32,7 @@ class Message(Enum):
     PING = b"ping"  # say that you are there. Answered alike
     STACKS = b"stacks"  # write your stacks; the first brings the file for them. Answered alike
     LOOK = b"look"  # a worker has died: perhaps it was the one that was woken for a newcomer
-    # old master to new, beside STOP and QUIT; the new one says READY, FAILED, STOP and QUIT
+    # old master to new, beside RETIRE, STOP and QUIT; the new one says READY, FAILED, STOP and QUIT
     YOURS = b"yours"  # the service is yours: the pid file, and to speak for it
     # master to template process, which also says READY and FAILED, and hears REOPEN
     FORK = b"fork"  # fork a worker, "SLOT ROW"; its end of its channel comes with the message

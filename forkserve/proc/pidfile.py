@@ -85,3 +85,12 @@ class PidFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def remove_left(path: str) -> None:
+    """Remove the pid file of a process that is gone. One that somebody holds stays."""
+    if os.path.exists(path):
+        with contextlib.suppress(PidFileError):
+            left = PidFile(path)
+            left.acquire()
+            left.release()

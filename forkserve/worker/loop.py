@@ -380,21 +380,20 @@ class Loop:
 
     def retire(self) -> None:
         """Others go on: finish what was begun, let them have the rest, and leave."""
-        self._service.gives = self._sharing is not None and self._sharing.possible
-        self._leave(serve_queued=False)
+        self._leave(others=True)
 
     def stop(self) -> None:
         """Nobody goes on: finish what was begun, and what waits in the kernel, and leave."""
-        self._service.gives = False
-        self._leave(serve_queued=True)
+        self._leave(others=False)
 
-    def _leave(self, *, serve_queued: bool) -> None:
+    def _leave(self, *, others: bool) -> None:
         self.leaving = True
         self._service.persist = False
         self._idle = memoryview(bytearray(1))  # it takes nothing more, and so is idle for nobody
         if self._sharing is not None:
-            self._sharing.withdraw()
-        self.admission.end(serve_queued=serve_queued)
+            self._sharing.withdraw()  # then it looks: of two that leave at once one sees nobody
+        self._service.gives = others and self._sharing is not None and self._sharing.possible
+        self.admission.end(serve_queued=not others)
         if not self._service.gives:
             self.admission.take_handed_off()
         self._give_all()

@@ -70,11 +70,10 @@ def line(start: Start) -> Iterator[Callable[..., Line]]:
     yield starter
     for one in lines:
         workers = children(one.pid)
-        heirs = map(int, re.findall(r"USR2: process (\d+) boots", one.server.log))
-        for pid in (one.pid, *heirs):  # of a test that failed in the middle both may be there
-            if not wait_for_death(pid, 0):
-                os.kill(pid, signal.SIGQUIT)
-                assert wait_for_death(pid)
+        if not wait_for_death(one.pid, 0):
+            os.kill(one.pid, signal.SIGQUIT)
+            assert wait_for_death(one.pid)
+        one.server.end_heirs()  # of a test that failed in the middle both may be there
         assert all(wait_for_death(pid, 5.0) for pid in workers), "workers outlived their master"
 
 
@@ -267,6 +266,165 @@ def test_term_while_the_old_one_still_answers(line: Begin, app: Path, gate: Path
     assert wait_for_death(old)
     assert wait_for_death(one.pid)
     assert list(app.glob("pid*")) == []
+
+
+def test_nobody_is_handed_to_one_that_ends_whether_the_master_knows_or_not(
+    line: Begin, gate: Path
+) -> None:
+    """TERM for the new one, of which the old one does not hear: somebody has stopped it."""
+    one = line("plain")
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting")
+        (first,) = one.server.workers()
+        before = len(descriptors(first))
+        new = one.pid = one.usr2()
+        one.server.wait_for("takes the place")
+        while len(descriptors(first)) >= before:
+            pass  # it has not heard that it retires: then it closes the listeners
+        (worker,) = children(new)
+        os.kill(old, signal.SIGSTOP)
+        try:
+            os.kill(new, signal.SIGTERM)
+            assert wait_for_death(worker)
+            gate.open("w").close()
+            response = client.response()
+            assert (response.status, response.getheader("Connection")) == (200, "close")
+            assert client.rest() == b""
+        finally:
+            os.kill(old, signal.SIGCONT)
+    assert wait_for_death(old)
+    assert wait_for_death(new)
+
+
+def test_term_while_a_new_one_that_came_too_late_still_answers(
+    line: Begin, app: Path, gate: Path
+) -> None:
+    """It gives to the workers of the old one what it serves, until these leave too."""
+    one = line(
+        "-w", "2", "--boot-timeout", "2", "shop", cwd=app, errors=(REFUSED, "could not boot")
+    )  # fmt: skip
+    one.server.wait_for("is ready", count=2)
+    workers, other = one.server.workers(), app / "other"
+    os.mkfifo(other)
+    busy = [one.server.connect() for _ in workers]
+    for count, client in enumerate(busy, 1):  # who is in a call accepts nobody
+        client.send(f"GET /wait?{other} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting", count=count)
+    hang = (
+        f"import os, time\ntry: os.mkdir({str(app / 'first')!r})\nexcept OSError: time.sleep(99)\n"
+    )
+    (app / "shop.py").write_text(hang + PLAIN)
+    new = one.usr2()
+    one.server.wait_for(rf"pid {new}\] worker \d gen 1 \(pid (\d+)\) is ready")
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting", count=3)
+        other.open("w").close()
+        for done in busy:
+            assert done.response().status == 200
+            done.socket.close()
+        one.server.wait_for(REFUSED)
+        one.server.wait_for(rf"pid {new}\] .* and this one ends")
+        for pid in (one.pid, new):  # as with KillMode=control-group
+            os.kill(pid, signal.SIGTERM)
+        one.server.wait_for(rf"pid {new}\] TERM: this process is ending already")
+        assert all(wait_for_death(pid) for pid in workers)
+        gate.open("w").close()
+        response = client.response()
+        assert (response.status, response.getheader("Connection")) == (200, "close")
+        assert client.rest() == b""
+    assert wait_for_death(new)
+    assert wait_for_death(one.pid)
+
+
+def test_the_new_one_is_killed_while_the_old_one_still_answers(line: Begin, gate: Path) -> None:
+    one = line("plain", errors=("is gone already",))
+    old = one.pid
+    with one.server.connect() as client:
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting")
+        new = one.usr2()
+        one.server.wait_for("takes the place")
+        os.kill(new, signal.SIGKILL)
+        one.server.wait_for(rf"pid {old}\] the new master .pid {new}. is gone already: SIGKILL")
+        gate.open("w").close()
+        # There is nobody to hand the connection to any more.
+        response = client.response()
+        assert (response.status, response.getheader("Connection")) == (200, "close")
+        assert client.rest() == b""
+    assert wait_for_death(old)
+
+
+@contextlib.contextmanager
+def unheard(one: Line, app: Path, gate: Path) -> Iterator[tuple[int, list[Client], list[int]]]:
+    """A new master that is ready, and an old one that has not heard of it yet: meanwhile somebody
+    has stopped it. (The pid of the new one, clients in calls of both old workers, the new workers.)
+    """
+    one.server.wait_for("is ready", count=2)
+    busy = [one.server.connect() for _ in range(2)]
+    for count, client in enumerate(busy, 1):  # who is in a call accepts nobody
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting", count=count)
+    boot = app / "boot"
+    os.mkfifo(boot)
+    (app / "shop.py").write_text(f"import os\nopen({str(boot)!r}).close()\n{PLAIN}")
+    new = one.usr2()
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        with boot.open("w"):
+            one.server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready", count=2)
+        yield new, busy, children(new)
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("drain", [(), ("--drain-delay", "1h")], ids=["", "drain"])
+@pytest.mark.parametrize("name", ["TERM", "INT", "KILL"])
+def test_one_that_ends_when_it_is_ready_takes_over_nothing(
+    line: Begin, app: Path, gate: Path, name: str, drain: tuple[str, ...]
+) -> None:
+    """And gives back what it serves, if it is told to end in good order."""
+    one = line("-p", str(app / "pid"), "-w", "2", *drain, "shop", cwd=app, errors=(REFUSED,))
+    one.server.wait_for("is ready", count=2)
+    ours = [b"%d" % pid for pid in one.server.workers()]
+    with unheard(one, app, gate) as (new, busy, heirs):
+        served = [one.server.connect() for _ in range(4)]
+        assert all(int(client.get("/pid")[1]) in heirs for client in served)
+        os.kill(new, getattr(signal, f"SIG{name}"))
+        assert all(wait_for_death(pid) for pid in heirs)
+    one.server.wait_for(REFUSED)
+    assert wait_for_death(new)
+    gate.open("w").close()
+    for client in busy:
+        assert client.response().status == 200
+    for client in (*busy, *(served if name == "TERM" else ())):
+        status, pid = client.get("/pid")
+        assert (status, pid in ours) == (200, True)
+    for client in (*busy, *served):
+        client.socket.close()
+    assert sorted(path.name for path in app.glob("pid*")) == ["pid", "pid.ctl"]
+
+
+def test_a_second_term_of_a_group_cuts_nothing_off(line: Begin, app: Path, gate: Path) -> None:
+    """The new one is called off, and the service is stopped while it still answers."""
+    one = line("-w", "2", "shop", cwd=app, errors=(REFUSED,))
+    other = app / "other"
+    os.mkfifo(other)
+    with unheard(one, app, gate) as (new, busy, _), one.server.connect() as client:
+        client.send(f"GET /wait?{other} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        one.server.wait_for("^waiting", count=3)
+        for text in ("and this one ends", "TERM: this process is ending already"):
+            os.kill(new, signal.SIGTERM)
+            one.server.wait_for(rf"pid {new}\] .*{text}")
+        os.kill(one.pid, signal.SIGCONT)
+        for fifo in (gate, other):
+            fifo.open("w").close()
+        for item in (*busy, client):
+            assert item.response().status == 200
+            item.socket.close()
+        assert wait_for_death(new)
 
 
 def test_quit_while_the_old_one_still_answers(line: Begin) -> None:

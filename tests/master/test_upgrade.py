@@ -174,7 +174,8 @@ def test_a_suspended_machine_is_forgiven() -> None:
 def test_one_that_fails_and_does_not_end_is_killed() -> None:
     master = booting()
     assert master.tell(SaidFailed("why")) == []
-    assert master.tell(story.Tick(), 3.0) == [Send(KILL)]
+    assert master.tell(story.Tick(), 32.9) == []  # some of its workers may serve already
+    assert master.tell(story.Tick(), 0.1) == [Send(KILL)]
     assert logs(master.tell(Gone("SIGKILL"))) == [("error", refused("why", 7))]
 
 
