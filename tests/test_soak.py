@@ -7,14 +7,18 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from benchmarks.servers import Running, Server
 from benchmarks.side_by_side import Ratio
 from benchmarks.soak.answer import Answer, Malformed
+from benchmarks.soak.client import Client
 from benchmarks.soak.concurrency import idle_while_others_wait
 from benchmarks.soak.crowd import NOTE
+from benchmarks.soak.crowd import Crowd as Loop
+from benchmarks.soak.populations import KINDS
 from benchmarks.soak.rig import Crowd
 from benchmarks.soak.tally import Verdict
 from benchmarks.uncrewed import crewed_and_not
@@ -115,6 +119,36 @@ def test_each_fault_is_counted_for_what_it_is(
     total = verdict.all()
     assert (getattr(total, column), total.lost, total.closed) == (2, lost, closed), verdict.table()
     assert (verdict.twice, verdict.unseen, verdict.vanished) == (0, 0, 0)
+
+
+class Unhurried(Loop):
+    """Its timers are the test's."""
+
+    def call_at(self, when: float, client: Client, serial: int) -> None:
+        self.last = serial
+
+
+@pytest.mark.parametrize("fault", ["fin", "reset"])
+def test_an_end_that_came_before_a_request_takes_nothing_with_it(fault: str) -> None:
+    """The client hears of it when it is about to send: it was idle, and nothing is lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        crowd = Unhurried(address, patience=20.0, gives_up=True)
+        idle = Client(crowd, "idle", KINDS["idle"], Random(1))
+        idle.begin(0.0)
+        sock, _ = listener.accept()
+        idle.event(True, 0.0)  # connected
+        number = int(sock.recv(65536).partition(b"?")[2].partition(b" ")[0])
+        body = b"fast %d" % number
+        sock.sendall(DONE % (len(body), b"", body))
+        idle.event(False, 1.0)
+        if fault == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
+        idle.timer(crowd.last, 4.0)  # the next request is due
+        tally = crowd.tally("idle")
+        assert (tally.right, tally.lost, getattr(tally, f"idle_{fault}")) == (1, 0, 1)
+        idle.stop()
 
 
 def test_what_the_application_saw_is_compared(tmp_path: Path) -> None:

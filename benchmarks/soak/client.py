@@ -52,7 +52,11 @@ class Client:
         if serial != self._serial:
             return
         if self._request is None:
-            if not self._crowd.stopping:
+            if self._crowd.stopping:
+                return
+            if ended := self._ended_meanwhile():
+                self._end(now, ended)
+            else:
                 self._ask(now)
         elif self._sock is None:
             self._connect(now)
@@ -111,6 +115,19 @@ class Client:
             self._connect(now)
         else:
             self._send(now)
+
+    def _ended_meanwhile(self) -> str:
+        """How the connection ended since the last answer, "" if it has not. The end may have come
+        after the loop last heard of anything; clients that people use look, too, before they send
+        a request on a connection that was idle (urllib3, Go's net/http)."""
+        if self._sock is None:
+            return ""
+        try:
+            return "" if self._sock.recv(1, socket.MSG_PEEK) else "idle_fin"
+        except BlockingIOError:
+            return ""
+        except OSError:
+            return "idle_reset"
 
     def _connect(self, now: float) -> None:
         sock = self._sock = socket.socket(socket.AF_INET)

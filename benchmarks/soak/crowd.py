@@ -76,7 +76,7 @@ class Crowd:
     def answered(self, client: Client, number: int, latency: float, now: float) -> None:
         """A request has the answer that it should."""
         name = client.name
-        tally = self._tally(name)
+        tally = self.tally(name)
         tally.right += 1
         self.fates[number] = 1
         self._latencies[name].append(latency)
@@ -89,7 +89,7 @@ class Crowd:
 
     def count(self, client: Client, how: str, number: int) -> None:
         """Something else has happened to a client; ``how`` is a field of Tally."""
-        tally = self._tally(client.name)
+        tally = self.tally(client.name)
         setattr(tally, how, getattr(tally, how) + 1)
         if how in _LOST:
             self.fates[number] = 2
@@ -197,7 +197,8 @@ class Crowd:
         for name, tally in self._tallies.items():
             tally.measure(self._latencies[name])
 
-    def _tally(self, name: str) -> Tally:
+    def tally(self, name: str) -> Tally:
+        """That of a population, in the phase that goes on."""
         if name not in self._tallies:
             self._tallies[name] = Tally()
             self._latencies[name] = array("d")
