@@ -118,6 +118,7 @@ http {{
 
 HAPROXY = """
 global
+    nbthread 1  # of two that write to the log at once, one gives its line up
     log stdout format raw local0
 defaults
     mode http
