@@ -310,7 +310,7 @@ class Succession:
             elif message is Message.FAILED:
                 self._tell(upgrade.SaidFailed(text))
             elif message in (Message.STOP, Message.QUIT):
-                self._tell(upgrade.SaidStop())
+                self._tell(upgrade.SaidStop(quick=message is Message.QUIT))
                 self._stop_workers()
                 if message is Message.QUIT and self._supervisor.life is not Life.QUITTING:
                     self._feed(story.SignalCame(signal.SIGQUIT))

@@ -147,7 +147,9 @@ class SaidFailed(NamedTuple):
 
 
 class SaidStop(NamedTuple):
-    """It is to end, although it serves."""
+    """It is to end, although it serves. ``quick``: and this process at once, too."""
+
+    quick: bool
 
 
 class Gone(NamedTuple):
@@ -264,10 +266,11 @@ class Upgrade:
                 self.step, self.deadline = Step.SUCCEEDED, None
                 return [HandOver()]
             case SaidFailed(reason=reason) if self.step is Step.BOOTING:
-                self._end(reason, now + graceful_timeout)
-            case SaidStop() if self.step is Step.SUCCEEDED and not self._ends_too:
+                # Called off, it has workers that finish their requests; failed, it has nobody.
+                self._end(reason, now + (graceful_timeout if reason == CALLED_OFF else 0.0))
+            case SaidStop(quick=quick) if self.step is Step.SUCCEEDED and not self._ends_too:
                 self._ends_too = True
-                return [story.Log("info", ENDS_TOO.format(self.pid))]
+                return [] if quick else [story.Log("info", ENDS_TOO.format(self.pid))]
             case Gone(how=how):
                 return self._on_gone(how)
             case story.Tick() if self.deadline is not None and self.deadline <= now:

@@ -186,8 +186,8 @@ def adopt_listener(address: Address, fd: int, has_file: bool) -> Listener:
 
 
 def take_over(adopted: Iterable[Listener], used: Collection[Listener]) -> None:
-    """The master before this one has said so: their files are ours, and go with us. Who is not
-    ``used`` goes at once."""
+    """They were shared with the master before this one; from now on their files are ours, and go
+    with us. Those that are not ``used`` go at once."""
     for listener in adopted:
         listener.shared = isinstance(listener.address, FdAddress)
         if listener not in used:

@@ -29,6 +29,29 @@ Start = Callable[..., Server]
 REFUSED = "USR2: upgrade refused"
 
 
+def in_calls(server: Server, count: int, gate: Path) -> list[Client]:
+    """Clients in so many calls, the first ones: who is in a call accepts nobody."""
+    clients = [server.connect() for _ in range(count)]
+    for number, client in enumerate(clients, 1):
+        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        server.wait_for("^waiting", count=number)
+    return clients
+
+
+def assert_descriptors_are_again(pid: int, before: list[str]) -> None:
+    """A master says that it is done, and then closes; and it reads files of /proc now and then."""
+    limit = time.monotonic() + 5
+    while (after := descriptors(pid)) != before:
+        assert time.monotonic() < limit, (before, after)
+
+
+def hang_but_one(app: Path) -> None:
+    """From now on one worker boots, and each other hangs."""
+    once = f"os.mkdir({str(app / 'first')!r})"
+    hang = f"import os, time\ntry: {once}\nexcept OSError: time.sleep(99)\n"
+    (app / "shop.py").write_text(hang + PLAIN)
+
+
 class Line:
     """A server, and the masters that follow it."""
 
@@ -107,9 +130,7 @@ def test_many_upgrades_leak_no_descriptor(line: Begin) -> None:
     before = descriptors(one.pid)
     for _ in range(int(os.environ.get("FORKSERVE_UPGRADES", "3"))):
         one.upgrade()
-    limit = time.monotonic() + 5
-    while (after := descriptors(one.pid)) != before:  # it says that it is done, and then closes
-        assert time.monotonic() < limit, (before, after)
+    assert_descriptors_are_again(one.pid, before)
 
 
 def test_a_running_request_is_answered_by_the_old_one(line: Begin, gate: Path) -> None:
@@ -308,14 +329,8 @@ def test_term_while_a_new_one_that_came_too_late_still_answers(
     one.server.wait_for("is ready", count=2)
     workers, other = one.server.workers(), app / "other"
     os.mkfifo(other)
-    busy = [one.server.connect() for _ in workers]
-    for count, client in enumerate(busy, 1):  # who is in a call accepts nobody
-        client.send(f"GET /wait?{other} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-        one.server.wait_for("^waiting", count=count)
-    hang = (
-        f"import os, time\ntry: os.mkdir({str(app / 'first')!r})\nexcept OSError: time.sleep(99)\n"
-    )
-    (app / "shop.py").write_text(hang + PLAIN)
+    busy = in_calls(one.server, 2, other)
+    hang_but_one(app)
     new = one.usr2()
     one.server.wait_for(rf"pid {new}\] worker \d gen 1 \(pid (\d+)\) is ready")
     with one.server.connect() as client:
@@ -363,14 +378,13 @@ def unheard(one: Line, app: Path, gate: Path) -> Iterator[tuple[int, list[Client
     has stopped it. (The pid of the new one, clients in calls of both old workers, the new workers.)
     """
     one.server.wait_for("is ready", count=2)
-    busy = [one.server.connect() for _ in range(2)]
-    for count, client in enumerate(busy, 1):  # who is in a call accepts nobody
-        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-        one.server.wait_for("^waiting", count=count)
+    busy = in_calls(one.server, 2, gate)
     boot = app / "boot"
     os.mkfifo(boot)
     (app / "shop.py").write_text(f"import os\nopen({str(boot)!r}).close()\n{PLAIN}")
     new = one.usr2()
+    while Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        pass  # stopped in the middle of a turn, it would hear of all but its signals first
     os.kill(one.pid, signal.SIGSTOP)
     try:
         with boot.open("w"):
@@ -405,6 +419,45 @@ def test_one_that_ends_when_it_is_ready_takes_over_nothing(
     for client in (*busy, *served):
         client.socket.close()
     assert sorted(path.name for path in app.glob("pid*")) == ["pid", "pid.ctl"]
+
+
+def test_a_term_that_comes_with_the_word_that_the_new_one_is_ready_ends_both(
+    line: Begin, app: Path, gate: Path
+) -> None:
+    one = line("-p", str(app / "pid"), "-w", "2", "shop", cwd=app)
+    with unheard(one, app, gate) as (new, busy, _):
+        os.kill(one.pid, signal.SIGTERM)
+    one.server.wait_for(rf"pid {one.pid}\] TERM: stopping")
+    gate.open("w").close()
+    for client in busy:
+        assert client.response().status == 200
+        client.socket.close()
+    assert wait_for_death(new)
+    assert wait_for_death(one.pid)
+    assert "takes the place" not in one.server.log
+    assert list(app.glob("pid*")) == []
+
+
+def test_the_old_one_is_waited_for_as_long_as_it_may_take(
+    line: Begin, app: Path, gate: Path
+) -> None:
+    """Not as long as the settings of the new one say, which has stopped by then."""
+    config = app / "f.toml"
+    config.write_text('app = "shop"\n')
+    one = line("-c", str(config), cwd=app)
+    old = one.pid
+    (client,) = in_calls(one.server, 1, gate)
+    config.write_text('app = "shop"\ngraceful_timeout = 0.1\n')
+    one.pid = one.usr2()
+    one.server.wait_for("takes the place")
+    os.kill(one.pid, signal.SIGTERM)
+    one.server.wait_for(rf"pid {one.pid}\] worker 0 .* has left")
+    assert not wait_for_death(one.pid, 0.5)
+    gate.open("w").close()
+    assert client.response().status == 200
+    client.socket.close()
+    assert wait_for_death(old)
+    assert wait_for_death(one.pid)
 
 
 def test_a_second_term_of_a_group_cuts_nothing_off(line: Begin, app: Path, gate: Path) -> None:
@@ -486,7 +539,7 @@ def test_a_failed_upgrade_leaves_no_descriptor(slow: Line, app: Path) -> None:
     (app / "shop.py").write_text("import nonsense")
     slow.usr2()
     slow.server.wait_for(REFUSED)
-    assert descriptors(slow.pid) == before
+    assert_descriptors_are_again(slow.pid, before)
 
 
 def test_term_at_any_moment_of_an_upgrade_leaves_nothing(line: Begin, app: Path) -> None:
@@ -688,17 +741,11 @@ def test_a_new_one_that_is_half_ready_gives_back_what_it_serves(
         "-w", "2", "--boot-timeout", "4", "shop", cwd=app, errors=(REFUSED, "could not boot")
     )  # fmt: skip
     one.server.wait_for("is ready", count=2)
-    hang = (
-        f"import os, time\ntry: os.mkdir({str(app / 'first')!r})\nexcept OSError: time.sleep(99)\n"
-    )
-    (app / "shop.py").write_text(hang + PLAIN)
+    hang_but_one(app)
     new = one.usr2()
     one.server.wait_for(rf"pid {new}\] worker \d gen 1 .*is ready")
     (served,) = [pid for pid in children(new) if f"(pid {pid}) is ready" in one.server.log]
-    old = [one.server.connect() for _ in range(2)]
-    for count, client in enumerate(old, 1):  # who is in a call accepts nobody
-        client.send(f"GET /wait?{gate} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-        one.server.wait_for("^waiting", count=count)
+    old = in_calls(one.server, 2, gate)
     clients: list[Client] = []
     while len(clients) < 2:
         client = one.server.connect()

@@ -23,6 +23,7 @@ from forkserve.master.upgrade import (
     Pass,
     SaidFailed,
     SaidReady,
+    SaidStop,
     Send,
     Step,
     Upgrade,
@@ -174,9 +175,31 @@ def test_a_suspended_machine_is_forgiven() -> None:
 def test_one_that_fails_and_does_not_end_is_killed() -> None:
     master = booting()
     assert master.tell(SaidFailed("why")) == []
-    assert master.tell(story.Tick(), 32.9) == []  # some of its workers may serve already
-    assert master.tell(story.Tick(), 0.1) == [Send(KILL)]
+    assert master.tell(story.Tick(), 3.0) == [Send(KILL)]
     assert logs(master.tell(Gone("SIGKILL"))) == [("error", refused("why", 7))]
+
+
+def test_one_that_is_called_off_may_finish_what_it_serves() -> None:
+    master = booting()
+    assert master.tell(SaidFailed(upgrade.CALLED_OFF)) == []
+    assert master.tell(story.Tick(), 32.9) == []
+    assert master.tell(story.Tick(), 0.1) == [Send(KILL)]
+
+
+@pytest.mark.parametrize("how", ["exit status 0", "SIGKILL"])
+def test_the_end_of_one_that_was_told_to_end_is_no_error(how: str) -> None:
+    master = booting()
+    assert master.tell(SaidReady()) == [HandOver()]
+    assert logs(master.tell(SaidStop(quick=False))) == [("info", upgrade.ENDS_TOO.format(7))]
+    assert master.tell(SaidStop(quick=False)) == []
+    levels = [level for level, _ in logs(master.tell(Gone(how)))]
+    assert levels == ([] if how == "exit status 0" else ["error"])
+
+
+def test_of_a_quick_stop_nothing_is_promised() -> None:
+    master = booting()
+    master.tell(SaidReady())
+    assert master.tell(SaidStop(quick=True)) == []
 
 
 BEQUEST = Bequest(
@@ -185,6 +208,8 @@ BEQUEST = Bequest(
     listeners=((5, "127.0.0.1:8000", False), (6, "unix:/caf\udce9,mode=660", True)),
     activated=(3, 4),
     queue=(7, 8),
+    takers=(11, 1),
+    graceful=30.0,
     pid_file="/run/pid",
     notify="@socket",
     watchdog="1000000",
@@ -201,7 +226,7 @@ def test_what_is_handed_down(bequest: Bequest) -> None:
 
 
 def test_every_descriptor_is_handed_down() -> None:
-    assert BEQUEST.descriptors() == [9, 5, 6, 7, 8]
+    assert BEQUEST.descriptors() == [9, 5, 6, 7, 8, 11]
 
 
 @pytest.mark.parametrize("text", ["", "1", "{}", "[]", '{"master": 1}', "null",
